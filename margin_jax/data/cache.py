@@ -1,0 +1,150 @@
+"""Decoded arrays kept on disk, so that a picture is decoded once on a machine and not once a run.
+
+One folder per source holds raw `.npy` files and their checksums. It is filled beside its place and then renamed, so
+a reader meets a whole entry or none, whatever number of processes write it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from margin_jax.data.split import Dataset, Split
+
+_FORMAT = 1
+_ABANDONED_SECONDS = 3600.0
+_ARRAYS = ("images", "labels", "ids")
+
+
+def cache_root(cache_dir: str = "") -> Path:
+    """Names the folder that holds all cached data sets; it need not exist.
+
+    Args:
+        cache_dir: where the user wants it; empty for the environment's MARGIN_JAX_CACHE, then
+            XDG_CACHE_HOME/margin_jax, then ~/.cache/margin_jax.
+
+    Returns:
+        The folder, with a leading ~ expanded.
+    """
+    chosen = cache_dir or os.environ.get("MARGIN_JAX_CACHE", "")
+    if chosen:
+        return Path(os.path.expanduser(chosen))
+    base = os.environ.get("XDG_CACHE_HOME", "")  # to be ignored where relative, says its specification
+    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "margin_jax"
+
+
+def cached(read: Callable[[], Dataset], *, reader: str, source: Path, cache_dir: str = "") -> Dataset:
+    """Returns a source's data set from the cache, or reads it and leaves it there.
+
+    An entry is known by the reader, the source's resolved path, and the relative name, size and modification time of
+    every file in it: when one changes, the source is read anew and the old entry removed. A damaged entry is replaced.
+    A cache that cannot be written costs one logged line and nothing else.
+
+    Args:
+        read: reads the source; called only when the cache does not hold it.
+        reader: names the code that reads it.
+        source: a folder.
+        cache_dir: as in `cache_root`.
+
+    Returns:
+        The data set. Labels are expected not to be randomised yet: `true_labels` are the `labels`.
+    """
+    root = cache_root(cache_dir)
+    family = f"{reader}-{_hash(str(source.resolve()))}-"
+    entry = root / (family + _fingerprint(source))
+    dataset = _read_entry(entry)
+    if dataset is not None:
+        return dataset
+    dataset = read()
+    try:
+        _write_entry(dataset, entry)
+        _remove_stale(root, family, entry)
+    except OSError as error:
+        logging.warning("%s cannot be cached in %s (%s); it will be decoded again next time", reader, root, error)
+    return dataset
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _fingerprint(source: Path) -> str:
+    lines = [f"format {_FORMAT}"]
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        stat = path.stat()
+        lines.append(f"{path.relative_to(source).as_posix()} {stat.st_size} {stat.st_mtime_ns}")
+    return _hash("\n".join(lines))
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(memoryview(array).cast("B"))
+
+
+def _read_entry(entry: Path) -> Dataset | None:
+    """Reads an entry; None if it is absent or damaged, in which case it is also taken out of the way."""
+    if not os.path.isdir(entry):  # unlike Path.is_dir, False where a folder above may not be entered
+        return None
+    try:
+        meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
+        arrays = {name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in meta["checksums"]}
+        if any(_checksum(arrays[name]) != expected for name, expected in meta["checksums"].items()):
+            raise ValueError("checksums differ")
+        splits = (Split(*(arrays[f"{where}_{name}"] for name in (*_ARRAYS, "labels"))) for where in ("train", "test"))
+        return Dataset(meta["name"], *splits, tuple(meta["class_names"]))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
+        logging.warning("the cache entry %s is damaged (%s) and will be written again", entry, error)
+        _discard(entry)
+        return None
+
+
+def _write_entry(dataset: Dataset, entry: Path) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    beside = entry.parent / f".{entry.name}.{uuid.uuid4().hex}"
+    try:
+        beside.mkdir()
+        checksums = {}
+        for where, split in (("train", dataset.train), ("test", dataset.test)):
+            for name in _ARRAYS:
+                array = np.ascontiguousarray(getattr(split, name))
+                np.save(beside / f"{where}_{name}.npy", array, allow_pickle=False)
+                checksums[f"{where}_{name}"] = _checksum(array)
+        meta = {"name": dataset.name, "class_names": list(dataset.class_names), "checksums": checksums}
+        (beside / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        try:
+            os.rename(beside, entry)
+        except OSError:
+            if not entry.is_dir():  # else another process was first with the same content
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _discard(folder: Path) -> None:
+    """Removes a folder under another name, so that no process ever sees half of it under its own."""
+    aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    try:
+        os.rename(folder, aside)
+    except OSError:
+        return
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_stale(root: Path, family: str, entry: Path) -> None:
+    """Removes entries of an earlier state of the source, and what a killed process left half-written."""
+    abandoned = time.time() - _ABANDONED_SECONDS
+    for path in root.iterdir():
+        if path.name.startswith(family) and path != entry:
+            _discard(path)
+        elif path.name.startswith("." + family):
+            with contextlib.suppress(FileNotFoundError):  # its process finished meanwhile
+                if path.stat().st_mtime < abandoned:
+                    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,113 @@
+"""Pure changes of a data set: some of its classes, or labels replaced at random."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from margin_jax.data.nearest import nearest
+from margin_jax.data.split import Dataset, Split
+from margin_jax.data.validate import validate_rows
+from margin_jax.errors import InputError
+
+
+def select_classes(dataset: Dataset, classes: Sequence[str | int]) -> Dataset:
+    """Keeps some classes of a data set, relabelled 0, 1, ... in the order listed.
+
+    Args:
+        dataset: the data set to choose from; unchanged.
+        classes: at least two names or numbers of its classes, none twice. A name wins over a number where a text
+            could be either.
+
+    Returns:
+        A data set of the same name that holds the rows of those classes in the same order, with their ids as they
+        were in the full data set.
+
+    Raises:
+        InputError: fewer than two classes, a repeated one, or an unknown one (the message names the nearest).
+    """
+    if isinstance(classes, str):
+        raise InputError(f"classes must be a list of names or numbers, got the text {classes!r}; write "
+                         f"({classes!r}, ...)")
+    chosen = [_class_number(dataset, entry) for entry in classes]
+    if len(chosen) < 2:
+        raise InputError(f"classes must name at least two classes, got {list(classes)}")
+    if len(set(chosen)) != len(chosen):
+        raise InputError(f"classes must not repeat, got {list(classes)}, which are the classes {chosen}")
+    count = len(dataset.class_names)
+    for where, split in (("train", dataset.train), ("test", dataset.test)):
+        validate_rows(split, where, count)
+    new_label = np.full(count, -1, np.int32)
+    new_label[chosen] = np.arange(len(chosen), dtype=np.int32)
+    return dataclasses.replace(
+        dataset,
+        train=_keep(dataset.train, new_label),
+        test=_keep(dataset.test, new_label),
+        class_names=tuple(dataset.class_names[k] for k in chosen),
+    )
+
+
+def randomise_labels(split: Split, fraction: float, seed: int, num_classes: int) -> Split:
+    """Gives a share of the rows a label drawn uniformly over all classes (Zhang et al. 2017).
+
+    A drawn label may be the true one, so about 1/C of the chosen rows keep theirs. Which rows are chosen and what
+    they draw depends on the seed, the number of rows and of classes alone; for one seed the rows chosen at a smaller
+    fraction are among those chosen at a larger one, with the same labels.
+
+    Args:
+        split: N rows, in ascending order of id; unchanged.
+        fraction: share of the rows to choose, in [0, 1]; round(fraction * N) rows are chosen.
+        seed: 0 or larger.
+        num_classes: C, the number of classes to draw from.
+
+    Returns:
+        The split with new `labels`; images, ids, order and `true_labels` stay.
+
+    Raises:
+        InputError: the fraction lies outside [0, 1], or the seed is negative.
+    """
+    check_randomisation(fraction, seed)
+    rows = len(split.labels)
+    generator = np.random.default_rng(seed)
+    chosen = generator.permutation(rows)[: round(fraction * rows)]
+    drawn = generator.integers(0, num_classes, rows, dtype=np.int32)
+    labels = split.labels.copy()
+    labels[chosen] = drawn[chosen]
+    return dataclasses.replace(split, labels=labels)
+
+
+def check_randomisation(fraction: float, seed: int) -> None:
+    """Checks what `randomise_labels` is asked for, before any data are read.
+
+    Args:
+        fraction: share of rows, in [0, 1].
+        seed: 0 or larger.
+
+    Raises:
+        InputError: either is out of range.
+    """
+    if not 0.0 <= fraction <= 1.0:  # also false for NaN
+        raise InputError(f"the fraction of random labels must lie in [0, 1], got {fraction}")
+    if seed < 0:
+        raise InputError(f"the seed of the random labels must be 0 or larger, got {seed}")
+
+
+def _keep(split: Split, new_label: np.ndarray) -> Split:
+    keep = new_label[split.true_labels] >= 0
+    labels = new_label[split.labels[keep]]
+    if np.any(labels < 0):
+        raise InputError("choose the classes before randomising the labels: a kept example has the random label of a "
+                         "class that is left out")
+    return Split(split.images[keep], labels, split.ids[keep], new_label[split.true_labels[keep]])
+
+
+def _class_number(dataset: Dataset, entry: str | int) -> int:
+    names = dataset.class_names
+    if isinstance(entry, str) and entry in names:
+        return names.index(entry)
+    text = str(entry)
+    number = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= number < len(names):
+        raise InputError(f"{dataset.name} has no class {entry!r}; nearest is {nearest(text, names)!r}, and it has "
+                         f"0..{len(names) - 1}: {', '.join(names)}")
+    return number
