@@ -1,0 +1,67 @@
+"""AUC readings, ramp loss and small-margin count against NumPy in float64 and closed forms."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from margin_jax import distribution as d
+
+
+def draw(count, seed=0):
+    return np.random.default_rng(seed).normal(0.5, 1, count).astype(np.float32)
+
+
+def ramp(m, gamma):
+    return np.where(m <= 0, 1.0, np.where(m >= gamma, 0.0, 1 - m / gamma if gamma else 0.0))
+
+
+@pytest.mark.parametrize("gamma", [0.01, 0.5, 2.0, 100.0])
+@pytest.mark.parametrize("count", [1, 10, 1001])
+def test_all_readings_match_numpy(count, gamma):
+    values = draw(count)
+    m, x = values.astype(np.float64), jnp.asarray(values)
+    tail = m <= np.float32(values.min() + np.float32(gamma))
+    np.testing.assert_allclose(d.ramp_loss(x, gamma), ramp(m, gamma), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(d.auc_mean(x), m.mean(), rtol=1e-5)
+    np.testing.assert_allclose(d.auc_ramp(x, gamma), np.clip(m / gamma, 0, 1).mean(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(d.auc_tail(x, gamma), np.where(tail, m, 0).mean(), rtol=1e-4, atol=1e-6)
+    assert d.small_margin_count(x, gamma) == tail.sum()
+
+
+def test_ramp_at_zero_is_the_zero_one_loss_with_ties_wrong():
+    np.testing.assert_array_equal(d.ramp_loss(jnp.array([-1.0, 0.0, 1e-9]), 0.0), [1, 1, 0])
+    assert np.isnan(d.ramp_loss(jnp.array([jnp.nan]), 0.0)[0])
+
+
+def test_ramp_corners():
+    np.testing.assert_array_equal(d.ramp_loss(jnp.array([-5.0, 0.0, 1.0, 2.0, 3.0]), 2.0), [1, 1, 0.5, 0, 0])
+
+
+def test_uniform_margins_have_a_closed_form():
+    m = jnp.linspace(0, 1, 100_001)
+    np.testing.assert_allclose(d.auc_mean(m), 1 / 2, rtol=1e-4)
+    np.testing.assert_allclose(d.auc_ramp(m, 0.5), 3 / 4, rtol=1e-4)
+    np.testing.assert_allclose(d.auc_tail(m, 0.5), 1 / 8, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kept", [1, 5, 20])
+def test_where_equals_the_subset_and_removed_rows_may_hold_nan(kept):
+    values = draw(20, 1)
+    where = np.zeros(20, bool)
+    where[np.random.default_rng(2).permutation(20)[:kept]] = True
+    subset, padded = jnp.asarray(values[where]), jnp.asarray(np.where(where, values, np.nan))
+    where = jnp.asarray(where)
+    assert d.smallest(padded, where) == d.smallest(subset)
+    np.testing.assert_allclose(d.auc_mean(padded, where), d.auc_mean(subset), rtol=1e-6)
+    for reading in (d.auc_ramp, d.auc_tail):
+        np.testing.assert_allclose(reading(padded, 0.3, where), reading(subset, 0.3), rtol=1e-5, atol=1e-7)
+    assert d.small_margin_count(padded, 0.3, where) == d.small_margin_count(subset, 0.3)
+
+
+def test_order_of_rows_changes_nothing_and_readings_scale():
+    values = draw(50, 3)
+    x, shuffled = jnp.asarray(values), jnp.asarray(np.random.default_rng(4).permutation(values))
+    for reading in (d.auc_ramp, d.auc_tail):
+        np.testing.assert_allclose(reading(x, 0.4), reading(shuffled, 0.4), rtol=1e-5)
+    np.testing.assert_allclose(d.auc_ramp(2 * x, 0.8), d.auc_ramp(x, 0.4), rtol=1e-6)
+    np.testing.assert_allclose(d.auc_tail(2 * x, 0.8), 2 * d.auc_tail(x, 0.4), rtol=1e-6)
