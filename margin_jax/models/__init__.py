@@ -1,0 +1,1 @@
+"""Networks: Flax modules whose parameters are plain pytrees."""

@@ -1,0 +1,48 @@
+"""BatchNorm whose statistics ignore padded and removed rows."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+EPSILON = 1e-5
+MOMENTUM = 0.9  # of the running statistics; PyTorch writes the same as momentum=0.1
+
+
+class MaskedBatchNorm(nn.Module):
+    """Batch normalisation over (B, H, W) with a weight per row (Ioffe and Szegedy 2015; PyTorch's conventions).
+
+    In training, mean and variance are taken over the rows of weight 1 alone; the variance that normalises is the
+    population's, the one that enters the running average is the sample's (n/(n - 1)), as in PyTorch. A step with a
+    single value per channel, which PyTorch refuses, has variance zero and is left out of the running variance.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, weights: jax.Array) -> jax.Array:
+        """Normalises each channel.
+
+        Args:
+          x: (B, H, W, C) float.
+          train: statistics of the batch (and running ones updated) or the running ones.
+          weights: (B,) float, 1 for rows that count and 0 for rows that do not; at least one 1. Ignored if not `train`.
+
+        Returns:
+          (B, H, W, C) float.
+        """
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones_init(), (channels,))
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        if train:
+            count = jnp.sum(weights) * (x.shape[1] * x.shape[2])
+            counts = weights[:, None, None, None] > 0  # a choice, not a product: 0 * NaN is NaN
+            mean = jnp.sum(jnp.where(counts, x, 0), (0, 1, 2)) / count
+            var = jnp.sum(jnp.where(counts, jnp.square(x - mean[None, None, None]), 0), (0, 1, 2)) / count
+            if not self.is_initializing():
+                sample = jnp.where(count > 1, var * (count / jnp.maximum(count - 1, 1)), running_var.value)
+                running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean
+                running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * sample
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale / jnp.sqrt(var + EPSILON)
+        return x * factor[None, None, None] + (bias - mean * factor)[None, None, None]

@@ -1,0 +1,111 @@
+"""One epoch over the kept examples, as one compiled program.
+
+The boolean mask decides what is trained on; removed rows are never read. Nothing returns to the host inside an epoch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from margin_jax.batching import Plan, epoch_order, piece_rows
+from margin_jax.margins import margins
+from margin_jax.network import BatchStats, Network, Params
+from margin_jax.state import EpochStats, Examples, TrainState, standardised
+
+Gradients = tuple[Params, BatchStats, jax.Array, jax.Array]
+RunEpoch = Callable[[TrainState, Examples, jax.Array, jax.Array, Plan], tuple[TrainState, EpochStats]]
+
+
+def piece_gradients(network: Network, params: Params, batch_stats: BatchStats, examples: Examples, rows: jax.Array,
+                    weights: jax.Array, denominator: jax.Array) -> Gradients:
+    """Gradient of sum_n weights_n * cross-entropy_n / denominator over one piece.
+
+    Args:
+      network: its pure functions.
+      params: parameter pytree.
+      batch_stats: running statistics.
+      examples: the data set.
+      rows: (P,) int32 rows of the data set.
+      weights: (P,) float32, 1 or 0.
+      denominator: () float32, the number of rows in the whole step.
+
+    Returns:
+      Gradient pytree, new running statistics, the loss's share () float32, and the errors () int32.
+    """
+    x, labels = standardised(examples.images[rows], examples), examples.labels[rows]
+
+    def loss_fn(params: Params) -> tuple[jax.Array, tuple[BatchStats, jax.Array]]:
+        logits, updated = network.forward(params, batch_stats, x, weights)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return jnp.sum(losses * weights) / denominator, (updated, logits)
+
+    (loss, (updated, logits)), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    errors = jnp.sum((weights > 0) & ~(margins(logits, labels) > 0), dtype=jnp.int32)
+    return gradient, updated, loss, errors
+
+
+def step_gradients(network: Network, state: TrainState, examples: Examples, order: jax.Array, start: jax.Array,
+                   stop: jax.Array, plan: Plan) -> Gradients:
+    """Gradient of the mean cross-entropy over the step's rows order[start:stop]; returns as `piece_gradients`.
+
+    With several pieces the sums are taken piece by piece, in order.
+    """
+    denominator = (stop - start).astype(jnp.float32)
+
+    def of_piece(first: jax.Array, batch_stats: BatchStats) -> Gradients:
+        rows, weights = piece_rows(order, first, stop, plan.piece)
+        return piece_gradients(network, state.params, batch_stats, examples, rows, weights, denominator)
+
+    if plan.single:
+        return of_piece(start, state.batch_stats)
+
+    def add(index: jax.Array, total: Gradients) -> Gradients:
+        gradient, batch_stats, loss, errors = of_piece(start + index * plan.piece, total[1])
+        return jax.tree.map(jnp.add, total[0], gradient), batch_stats, total[2] + loss, total[3] + errors
+
+    zero = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats, jnp.float32(0), jnp.int32(0))
+    return lax.fori_loop(0, -(-(stop - start) // plan.piece), add, zero)
+
+
+def make_run_epoch(network: Network, optimizer: optax.GradientTransformation, shuffle: bool) -> RunEpoch:
+    """Compiles the epoch of one architecture and optimiser.
+
+    Args:
+      network: its pure functions.
+      optimizer: from `make_optimizer`; the learning rate in the state is the one used.
+      shuffle: a new order of the kept rows every epoch, from the state's key and epoch; else ascending ids.
+
+    Returns:
+      run_epoch(state, examples, mask (N,) boolean, batch () int, plan) -> (state, EpochStats), compiled once per
+      `plan`. `batch` and `plan` come from `make_plan`; the mask has at least one row. `state` is donated.
+    """
+
+    def run_epoch(state: TrainState, examples: Examples, mask: jax.Array, batch: jax.Array,
+                  plan: Plan) -> tuple[TrainState, EpochStats]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.epoch)
+        order, kept = epoch_order(mask, key, shuffle)
+
+        def step(index: jax.Array, carry: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
+            state, stats = carry
+            start = index * batch
+            stop = jnp.minimum(start + batch, kept)
+            gradient, batch_stats, loss, errors = step_gradients(network, state, examples, order, start, stop, plan)
+            updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            bad = (stats.bad_step < 0) & ~jnp.isfinite(loss)
+            stats = EpochStats(stats.loss + loss * ((stop - start) / kept), stats.errors + errors, stats.steps + 1,
+                               jnp.where(bad, index, stats.bad_step))
+            return TrainState(params, batch_stats, opt_state, state.key, state.epoch), stats
+
+        stats = EpochStats(jnp.float32(0), jnp.int32(0), jnp.int32(0), jnp.int32(-1))
+        state, stats = lax.fori_loop(0, -(-kept // batch), step, (state, stats))
+        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)]))
+        # The last update can spoil the parameters after the last loss was seen.
+        stats = stats._replace(bad_step=jnp.where((stats.bad_step < 0) & ~finite, stats.steps - 1, stats.bad_step))
+        return state._replace(epoch=state.epoch + 1), stats
+
+    return jax.jit(run_epoch, static_argnames=("plan",), donate_argnums=0)
