@@ -1,0 +1,20 @@
+"""The whole method on the bundled digits: train to data separation, keep the 100 smallest margins, train on.
+
+Claim      after data separation a network can go on with a few small-margin examples and lose little test accuracy.
+Data       scikit-learn's 1,437 training and 360 test scans of digits, 8x8; no download.
+Run        python launch/train.py --config=configs/quickstart.py --workdir=runs/quickstart
+"""
+
+from ml_collections import ConfigDict
+
+from margin_jax.config import default_config
+
+
+def get_config() -> ConfigDict:
+    """Digits, ConvNet, SGD; removal at data separation."""
+    config = default_config()
+    config.epochs = 100
+    config.stop.rule = "separation"
+    config.compress.keep = 100
+    config.compress.epochs = 50
+    return config

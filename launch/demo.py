@@ -1,0 +1,66 @@
+"""The quickstart with its two controls, and a short table: what `make demo` runs.
+
+Three runs of configs/quickstart.py that share everything up to data separation: keep the 100 smallest margins, keep
+100 random examples, keep all. A run folder that is already finished is read, not run again.
+"""
+
+import pathlib
+import sys
+from typing import Any
+
+# A script sees its own folder only; `configs` and `plots` are folders of the project beside it and not installed.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from absl import flags  # noqa: E402
+
+from configs import quickstart  # noqa: E402
+from margin_jax import cli, records  # noqa: E402
+from margin_jax.runs.train import train  # noqa: E402
+from plots.run_figures import draw  # noqa: E402
+
+WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Folder for the run folders of the demonstration.")
+
+
+def controls() -> dict[str, Any]:
+    """Configs by the name of their run folder; "full" keeps all data for as many epochs in all."""
+    smallest, random, full = (quickstart.get_config() for _ in range(3))
+    random.compress.rule = "random"
+    full.stop.after, full.compress.keep = full.compress.epochs, 0
+    full.epochs += full.compress.epochs
+    return {"smallest": smallest, "random": random, "full": full}
+
+
+def table(summaries: dict[str, Any]) -> str:
+    """Test errors and drops in percentage points, final epoch against final epoch."""
+    start, reference = summaries["smallest"]["at_separation"], summaries["full"]["final"]["test_error"]
+    if start is None or summaries["smallest"]["removal"] is None:
+        return "The data were not separated in time, so that nothing was removed."
+    rows = [("network at separation, frozen", int(start["kept"]), start["test_error"])]
+    rows += [(label, int(summaries[name]["final"]["kept"]), summaries[name]["final"]["test_error"])
+             for name, label in (("full", "trained on, all kept"), ("smallest", "trained on, smallest margins kept"),
+                                 ("random", "trained on, random ones kept"))]
+    lines = [f"Data separated at epoch {start['epoch']}; then {quickstart.get_config().compress.epochs} epochs more.",
+             f"{'':36}{'kept':>6}{'test error':>12}{'drop':>8}"]
+    lines += [f"{label:36}{kept:6d}{error:11.2f}%{error - reference:+8.2f}" for label, kept, error in rows]
+    return "\n".join([*lines, "Drop: points of test accuracy lost against all kept. One seed: no interval, no claim."])
+
+
+def main(argv: list[str]) -> None:
+    """Runs what is not finished yet, draws, prints."""
+    del argv
+    root, summaries = pathlib.Path(WORKDIR.value), {}
+    for name, config in controls().items():
+        workdir = root / name
+        if (workdir / "summary.json").is_file():
+            print(f"{workdir} is finished: reading it", file=sys.stderr)
+            summaries[name] = records.read_json(workdir, "summary.json")
+        else:
+            summaries[name] = train(config, workdir)
+    figures = draw(root / "smallest")
+    print(f"\n{table(summaries)}\n\nFigures:")
+    for path in figures:
+        print(f"  {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

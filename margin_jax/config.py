@@ -1,0 +1,81 @@
+"""What a config may say: every key with its default. `margin_jax.validation` checks a config against it.
+
+Experiments start from `default_config()`, change some values and are overridden on the command line. A config is never
+changed by the code that reads it.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+DATA_NAMES = ("cifar10", "cifar2", "digits", "npz")
+MODEL_NAMES = ("convnet",)
+
+
+def default_config() -> ConfigDict:
+    """The defaults: the paper's ConvNet and optimiser (section 3) on the bundled digits."""
+    return ConfigDict({
+        "seed": 0,  # initial weights and data order
+        "epochs": 100,  # at most this many before a removal
+        "batch_size": 50,  # 0: full gradient descent
+        "shuffle": False,  # True: a new order every epoch; the paper did not shuffle
+        "micro_batch": 256,  # most rows at once where a step may be cut into pieces (no BatchNorm)
+        "data": {
+            "name": "digits",  # one of DATA_NAMES
+            "dir": "",  # TFDS folder, official archive's folder or .npz; else the environment's TFDS_DATA_DIR
+            "cache_dir": "",  # decoded arrays; "" is the user's cache folder
+            "classes": (),  # names or numbers of the classes to keep, relabelled in this order; () keeps all
+            "random_fraction": 0.0,  # share of training labels replaced by uniformly random ones
+            "random_seed": 0,
+        },
+        "model": {
+            "name": "convnet",  # one of MODEL_NAMES
+            "widths": (16, 32, 64, 128),
+            "batch_norm": False,
+            "biases": False,
+            "init": "pytorch",  # or "normal" with init_std
+            "init_std": 0.03,
+            "conv": "auto",  # "patches", "lax"
+        },
+        "optimizer": {
+            "name": "sgd",  # or "adam"
+            "learning_rate": 0.01,
+            "momentum": 0.9,  # sgd
+            "weight_decay": 0.0,  # L2, on all parameters
+        },
+        "stop": {
+            "rule": "epochs",  # or "separation": stop `after` epochs past data separation, at `epochs` at the latest
+            "after": 0,
+        },
+        "compress": {
+            "keep": 0,  # 0: no removal; else the count kept when the stop rule is met
+            "rule": "smallest",  # of margin_jax.masks.RULES
+            "ids": (),  # for the rule "ids"
+            "epochs": 50,  # trained on after the removal
+        },
+        "rho": {
+            "mode": "default",  # "all", "conv", "batch_norm"; default: batch_norm with BatchNorm, all without
+            "norm": "frobenius",  # "spectral", "p"
+            "p": 2.0,
+        },
+        "gamma": {
+            "absolute": (0.01, 0.1),  # the paper's, in normalised margin
+            "relative": (0.1, 0.5, 1.0),  # multiples of the network's own median normalised margin
+        },
+        "record": {
+            "every": 1,  # epochs between records of margins and test error
+            "dense_below": 0.01,  # until separation, also record where the epoch's own error is at most this share
+            "piece": 0,  # rows at once in the pass over all data; 0: 50 on CPU, 1000 elsewhere
+        },
+        "checkpoint_seconds": 30.0,  # at least this long between checkpoints; 0: every epoch
+        "log_every_seconds": 5.0,  # plain progress lines where the output is no terminal
+    })
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """A config's values by dotted key; tuples stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, f"{name}.") if hasattr(value, "items") else {name: value})
+    return flat

@@ -1,0 +1,1 @@
+"""One loop per job: config and data in, a run folder out."""

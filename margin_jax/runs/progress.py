@@ -1,0 +1,44 @@
+"""What a person sees while a run goes on: a tqdm bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+
+class Reporter:
+    """Shows epochs; use as a context manager."""
+
+    def __init__(self, total: int, done: int, every_seconds: float) -> None:
+        """Args: total epochs expected at most, epochs done before, seconds between plain lines."""
+        self._every, self._last, self._start, self._done = every_seconds, -float("inf"), time.monotonic(), done
+        self._total, self._terminal = total, sys.stderr.isatty()
+        self._bar = tqdm(total=total, initial=done, unit="epoch", dynamic_ncols=True, disable=not self._terminal)
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def epoch(self, epoch: int, kept: int, seen_loss: float, row: dict[str, float] | None) -> None:
+        """Shows one finished epoch; `row` is its record, if one was taken."""
+        fields = {"loss": f"{seen_loss:.4g}", "kept": kept}
+        if row:
+            fields |= {"train": f"{row['train_error']:.2f}%", "test": f"{row['test_error']:.2f}%",
+                       "margin": f"{row['margin_min']:.3g}"}
+        self._bar.set_postfix(fields, refresh=False)
+        self._bar.update(epoch - self._bar.n)
+        now = time.monotonic()
+        if not self._terminal and now - self._last >= self._every:
+            self._last = now
+            left = (now - self._start) / max(epoch - self._done, 1) * (self._total - epoch)
+            self.say(f"epoch {epoch}/{self._total}  " + "  ".join(f"{k} {v}" for k, v in fields.items())
+                     + f"  left {left:.0f} s at most")
+
+    def say(self, line: str) -> None:
+        """Prints a line without breaking the bar."""
+        if self._terminal:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,85 @@
+"""Numbers of one recorded epoch and of the whole run, in float64 on the host.
+
+rho is the product of many norms and overflows float32 for deep networks, so that margins are normalised here.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from margin_jax import distribution, norms
+from margin_jax.evaluate import Evaluation
+from margin_jax.network import Params
+
+
+def host_rho(params: Params, section: Any) -> float:
+    """rho in float64 from the config's section `rho`."""
+    factors = norms.rho_factors(params, section.mode, section.norm, section.p)
+    return float(np.prod(np.asarray(factors, np.float64)))
+
+
+def metrics_row(epoch: int, train: Evaluation, test: Evaluation, mask: np.ndarray, rho: float,
+                seconds: float) -> dict[str, float]:
+    """One row of metrics.csv.
+
+    Args:
+      epoch: epochs finished.
+      train: (N,) arrays over all training examples.
+      test: arrays over the test set.
+      mask: (N,) boolean; train_loss, train_error, margin_min and margin_auc are over these rows.
+      rho: product of layer norms.
+      seconds: wall time of the run so far.
+
+    Returns:
+      Errors in percent (margin not > 0), losses in nats, margins normalised; keys as `records.METRICS`.
+    """
+    margins = np.asarray(train.margins, np.float64)[mask]
+    return {
+        "epoch": epoch,
+        "train_loss": float(np.asarray(train.losses, np.float64)[mask].mean()),
+        "train_error": float(100 * (~(margins > 0)).mean()),
+        "test_loss": float(np.asarray(test.losses, np.float64).mean()),
+        "test_error": float(100 * (~(np.asarray(test.margins) > 0)).mean()),
+        "rho": rho,
+        "margin_min": float(margins.min() / rho),
+        "margin_auc": float(margins.mean() / rho),
+        "kept": int(mask.sum()),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _gamma_row(raw: jax.Array, rho: float, unit: str, value: float, gamma: float, low: float,
+               high: float) -> dict[str, Any]:
+    # Raw margins against gamma * rho: the same numbers, without dividing float32 margins by a huge rho.
+    reach = gamma * rho
+    warning = None
+    if gamma > high:
+        warning = (f"gamma {gamma:.3g} exceeds the largest normalised margin {high:.3g}: auc_ramp is auc_mean / gamma and all "
+                   "examples are in the tail")
+    elif gamma < low:
+        warning = f"gamma {gamma:.3g} is below the smallest normalised margin {low:.3g}: auc_ramp is 1"
+    return {"unit": unit, "value": value, "gamma": gamma, "auc_ramp": float(distribution.auc_ramp(raw, reach)),
+            "auc_tail": float(distribution.auc_tail(raw, reach)) / rho,
+            "small_margin_count": int(distribution.small_margin_count(raw, reach)), "warning": warning}
+
+
+def describe_distribution(margins: np.ndarray, rho: float, section: Any) -> dict[str, Any]:
+    """The margin distribution in numbers: quantiles, the three AUC readings, small-margin counts, warnings on gamma.
+
+    Args:
+      margins: (n,) raw margins of the examples to describe, finite.
+      rho: product of layer norms.
+      section: the config's section `gamma`: absolute gammas, and multiples of the median normalised margin.
+
+    Returns:
+      A dictionary ready for JSON. With a median <= 0 relative gammas mean nothing and are left out.
+    """
+    normalised = np.asarray(margins, np.float64) / rho
+    median, low, high = (float(f(normalised)) for f in (np.median, np.min, np.max))
+    raw = jax.numpy.asarray(margins)
+    rows = [_gamma_row(raw, rho, "absolute", float(g), float(g), low, high) for g in section.absolute]
+    if median > 0:
+        rows += [_gamma_row(raw, rho, "median", float(g), float(g) * median, low, high) for g in section.relative]
+    return {"examples": int(margins.size), "smallest": low, "median": median, "largest": high,
+            "auc_mean": float(normalised.mean()), "gammas": rows}

@@ -1,0 +1,103 @@
+"""Checks of a config before any compute: unknown keys, wrong types, values out of range."""
+
+import difflib
+import math
+from typing import Any
+
+from margin_jax import masks, norms
+from margin_jax.config import DATA_NAMES, MODEL_NAMES, default_config, flatten
+from margin_jax.errors import InputError
+from margin_jax.models.convolution import FORMULATIONS
+from margin_jax.models.initialisers import INITS
+from margin_jax.optimizers import OPTIMIZERS
+
+
+def _check_keys(flat: dict[str, Any], known: dict[str, Any]) -> None:
+    for key, value in flat.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1, 0.0)
+            raise InputError(f"config: there is no key {key!r}; the nearest is {near[0]!r}")
+        wanted = known[key]
+        number = isinstance(wanted, float) and isinstance(value, int) and not isinstance(value, bool)
+        sequence = isinstance(wanted, tuple) and isinstance(value, (tuple, list))
+        if not (number or sequence or type(value) is type(wanted)):
+            raise InputError(f"config: {key} should be of type {type(wanted).__name__} like {wanted!r}, "
+                             f"got {value!r} of type {type(value).__name__}")
+    missing = sorted(known.keys() - flat.keys())
+    if missing:
+        raise InputError(f"config: missing {', '.join(missing)}; start from margin_jax.config.default_config()")
+
+
+def _whole(values: Any) -> bool:
+    return all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+
+
+def _positive(values: Any) -> bool:
+    return all(isinstance(v, (int, float)) and v > 0 for v in values)
+
+
+CHOICES = {
+    "data.name": DATA_NAMES, "model.name": MODEL_NAMES, "model.init": INITS, "model.conv": FORMULATIONS,
+    "optimizer.name": OPTIMIZERS, "stop.rule": ("epochs", "separation"), "compress.rule": masks.RULES,
+    "rho.mode": norms.MODES, "rho.norm": norms.KINDS,
+}
+RANGES = (
+    (("epochs", "micro_batch", "record.every"), lambda v: v >= 1, ">= 1"),
+    (("batch_size",), lambda v: v >= 0, ">= 1, or 0 for full gradient descent"),
+    (("seed", "data.random_seed"), lambda v: 0 <= v < 2**32, "in 0..2^32 - 1"),
+    (("stop.after", "compress.keep", "compress.epochs", "record.piece", "optimizer.weight_decay",
+      "checkpoint_seconds", "log_every_seconds"), lambda v: v >= 0, ">= 0"),
+    (("model.init_std", "optimizer.learning_rate"), lambda v: v > 0, "> 0"),
+    (("data.random_fraction", "record.dense_below"), lambda v: 0 <= v <= 1, "in [0, 1]"),
+    (("optimizer.momentum",), lambda v: 0 <= v < 1, "in [0, 1)"),
+    (("rho.p",), lambda v: v >= 1, ">= 1"),
+    (("model.widths",), lambda v: len(v) > 0 and _whole(v) and _positive(v), "one or more whole numbers > 0"),
+    (("gamma.absolute", "gamma.relative"), _positive, "numbers > 0"),
+    (("compress.ids",), _whole, "whole numbers"),
+)
+
+
+def _need(flat: dict[str, Any], key: str, holds: bool, expected: str) -> None:
+    if not holds:
+        raise InputError(f"config: {key} should be {expected}, got {flat[key]!r}")
+
+
+def _check_choices_and_ranges(flat: dict[str, Any]) -> None:
+    for key, allowed in CHOICES.items():
+        _need(flat, key, flat[key] in allowed, f"one of {', '.join(allowed)}")
+    for key, value in flat.items():
+        if isinstance(value, float):
+            _need(flat, key, math.isfinite(value) or (key == "rho.p" and value > 0), "a finite number")
+    for keys, holds, expected in RANGES:
+        for key in keys:
+            _need(flat, key, holds(flat[key]), expected)
+
+
+def validate(config: Any) -> None:
+    """Checks keys, types and ranges.
+
+    Args:
+      config: a ConfigDict or nested dict.
+
+    Raises:
+      InputError: the first thing wrong, with the key, what was expected and what came.
+    """
+    flat = flatten(config)
+    _check_keys(flat, flatten(default_config()))
+    _check_choices_and_ranges(flat)
+    _need(flat, "rho.mode", flat["rho.mode"] != "batch_norm" or flat["model.batch_norm"],
+          "batch_norm only with model.batch_norm=True")
+    named = flat["compress.keep"] > 0 and flat["compress.rule"] == "ids"
+    _need(flat, "compress.ids", not named or len(flat["compress.ids"]) == flat["compress.keep"],
+          f"the {flat['compress.keep']} ids of compress.keep for compress.rule='ids'")
+
+
+def validate_with_data(config: Any, train_count: int) -> None:
+    """Checks what depends on the data: the count to keep is at most the training examples'.
+
+    Raises:
+      InputError: compress.keep or batch_size above `train_count`.
+    """
+    flat = flatten(config)
+    for key in ("compress.keep", "batch_size"):
+        _need(flat, key, flat[key] <= train_count, f"at most the {train_count} training examples")
