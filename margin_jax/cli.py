@@ -1,11 +1,31 @@
 """What every launch script shares: user errors without a traceback, and where the process starts."""
 
 import sys
+import traceback
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
 from margin_jax.errors import DivergedError, InputError
+
+
+def _fail(message: str, status: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(status)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses flags; a wrong one is explained in a line, an error in a config file itself keeps its traceback."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _fail(f"error: {error}", 2)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # ml_collections raises these for an override of a key that the config does not have, or of another type.
+        if "ml_collections" not in traceback.extract_tb(error.__traceback__)[-1].filename:
+            raise
+        _fail(f"error: config: {' '.join(str(error).strip().split())}", 2)
+    raise AssertionError("not reached")
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -25,13 +45,10 @@ def run(main: Callable[[list[str]], None]) -> None:
                 raise InputError(f"expected flags only, got {' '.join(argv[1:])!r}; write --name=value")
             main(argv)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            _fail(f"error: {error}", 2)
         except DivergedError as error:
-            print(f"diverged: {error}", file=sys.stderr)
-            sys.exit(1)
+            _fail(f"diverged: {error}", 1)
         except KeyboardInterrupt:
-            print("interrupted; the same command continues the run", file=sys.stderr)
-            sys.exit(130)
+            _fail("interrupted; the same command continues the run", 130)
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse)

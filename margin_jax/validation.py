@@ -4,6 +4,8 @@ import difflib
 import math
 from typing import Any
 
+import numpy as np
+
 from margin_jax import masks, norms
 from margin_jax.config import DATA_NAMES, MODEL_NAMES, default_config, flatten
 from margin_jax.errors import InputError
@@ -92,12 +94,18 @@ def validate(config: Any) -> None:
           f"the {flat['compress.keep']} ids of compress.keep for compress.rule='ids'")
 
 
-def validate_with_data(config: Any, train_count: int) -> None:
-    """Checks what depends on the data: the count to keep is at most the training examples'.
+def validate_with_data(config: Any, ids: np.ndarray) -> None:
+    """Checks what depends on the data.
+
+    Args:
+      config: a ConfigDict or nested dict, valid by itself.
+      ids: (N,) integer ids of the training examples.
 
     Raises:
-      InputError: compress.keep or batch_size above `train_count`.
+      InputError: compress.keep or batch_size above N, or explicit ids that are not among `ids`.
     """
     flat = flatten(config)
     for key in ("compress.keep", "batch_size"):
-        _need(flat, key, flat[key] <= train_count, f"at most the {train_count} training examples")
+        _need(flat, key, flat[key] <= ids.size, f"at most the {ids.size} training examples")
+    if flat["compress.keep"] and flat["compress.rule"] == "ids":
+        masks.of_ids(ids, np.asarray(flat["compress.ids"]))

@@ -32,18 +32,19 @@ def figure(epochs: np.ndarray, normalised: Callable[[int], np.ndarray], ids: np.
     top, bottom = fig.subplots(2, 1, height_ratios=(2.4, 1))
     colours = scales.epoch_colours(epochs)
     rows = ranks.choose_epochs(epochs, separation)
-    extremes, incomplete = [0.0], 0
+    drawn, incomplete = [], 0
     for row in rows:
         values = normalised(row)
         _, shown = draw_curve(top, values, colours.to_rgba(epochs[row]), int(epochs[row]), separation,
                               last=row == rows[-1])
-        extremes += [shown[0], shown[-1]] if shown.size else []
+        drawn += [(int(epochs[row]), shown[0], shown[-1])] if shown.size else []
         incomplete += int(shown.size < values.size)
     top.axhline(0, color=style.GREY, linewidth=0.6, zorder=1)
     top.set_xlim(0, 1)
     note = f"\n(not finite, left out: in {incomplete} of {rows.size} epochs)" if incomplete else ""
-    top.set_xlabel(f"rank $n/N$, $N$ = {ids.size:,} training examples{note}")
-    top.set_ylabel(scales.margin_axis(top.yaxis, np.array(extremes)))
+    limits, beyond = scales.frame(top, drawn)
+    top.set_xlabel(f"rank $n/N$, $N$ = {ids.size:,} training examples{beyond}{note}")
+    top.set_ylabel(scales.margin_axis(top.yaxis, limits))
     if top.get_legend_handles_labels()[0]:
         fig.legend(loc="outside upper center", ncols=2)
     _enlarge(bottom, values, ids, kept)

@@ -37,7 +37,7 @@ def figure(epochs: np.ndarray, normalised: Callable[[int], np.ndarray], labels: 
     fig = style.new_figure(width, 0.75 + height * lines)
     panels = fig.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     colours = scales.epoch_colours(epochs)
-    extremes, incomplete = [0.0], 0
+    drawn, incomplete = [], 0
     rows = ranks.choose_epochs(epochs, separation, _CURVES)
     for row in rows:
         values = normalised(row)
@@ -45,12 +45,14 @@ def figure(epochs: np.ndarray, normalised: Callable[[int], np.ndarray], labels: 
         for axes, number in zip(panels, chosen):
             _, shown = draw_curve(axes, values[labels == number], colours.to_rgba(epochs[row]), int(epochs[row]),
                                   separation, last=row == rows[-1])
-            extremes += [shown[0], shown[-1]] if shown.size else []
+            drawn += [(int(epochs[row]), shown[0], shown[-1])] if shown.size else []
     for axes, number in zip(panels, chosen):
         _finish(axes, class_names[number], int(np.sum(labels == number)))
     _blank(panels, len(chosen), columns)
-    fig.supylabel(scales.margin_axis(panels[0].yaxis, np.array(extremes)))
-    fig.supxlabel("rank $n/N$ within the class" + _note(len(chosen), len(class_names), incomplete, rows.size))
+    limits, beyond = scales.frame(panels[0], drawn)
+    fig.supylabel(scales.margin_axis(panels[0].yaxis, limits))
+    note = _note(len(chosen), len(class_names), incomplete, rows.size)
+    fig.supxlabel(f"rank $n/N$ within the class{note}{beyond}")
     unique = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels())}
     if unique:
         fig.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=2)

@@ -56,6 +56,28 @@ def margin_axis(axis: Axis, values: np.ndarray) -> str:
     return MARGIN + unit(power)
 
 
+def frame(axes: Axes, drawn: Sequence[tuple[int, float, float]]) -> tuple[np.ndarray, str]:
+    """Fits the y range to zero and the later half of the epochs drawn.
+
+    Normalised margins shrink by orders of magnitude while rho grows, so that a range for all epochs would flatten
+    every curve but the first few into a line.
+
+    Args:
+      axes: the panel, or one of several that share their y axis.
+      drawn: epoch, smallest and largest value of every curve drawn, in the order of epochs.
+
+    Returns:
+      The two limits (2,), and a remark for a label, "" where every curve lies inside.
+    """
+    late = drawn[len(drawn) // 2:]
+    low, high = min([0.0, *(d[1] for d in late)]), max([0.0, *(d[2] for d in late)])
+    pad = 0.05 * (high - low)
+    if pad:
+        axes.set_ylim(low - pad, high + pad)
+    beyond = [epoch for epoch, least, most in drawn if least < low - pad or most > high + pad]
+    return np.array([low, high]), f"\n(epochs up to {max(beyond)} reach beyond the frame)" if beyond else ""
+
+
 def power_of_ten(values: np.ndarray) -> int:
     """The power of ten to leave out of margins, so that the largest reads 2 to 20; 0 if they read well as they are."""
     largest = float(np.max(np.abs(values), initial=0.0))

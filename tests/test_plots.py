@@ -197,3 +197,13 @@ def test_script_needs_no_jax_and_explains_mistakes(tmp_path):
     for name, code, message in (("errors", 0, "errors.png"), ("curve", 2, "'curves'")):
         done = subprocess.run([*command, "--figures", name], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == code and message in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_frame_fits_the_later_half_and_says_which_epochs_leave_it():
+    values = np.linspace(-1, 2, 50)[None] * np.array([100.0, 50.0, 1.0, 1.0])[:, None]
+    fig = curves.figure(np.arange(1, 5), lambda row: values[row], np.arange(50))
+    low, high = fig.axes[0].get_ylim()
+    assert -1.5 < low < -1 and 2 < high < 2.5
+    assert "epochs up to 2 reach beyond the frame" in fig.axes[0].get_xlabel()
+    calm = curves.figure(np.arange(1, 5), lambda row: values[2], np.arange(50))
+    assert "beyond" not in calm.axes[0].get_xlabel()

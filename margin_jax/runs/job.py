@@ -41,7 +41,7 @@ def load_dataset(config: Any) -> Dataset:
     section = config.data
     dataset = data.load(section.name, data_dir=section.dir, cache_dir=section.cache_dir, classes=tuple(section.classes),
                         random_fraction=section.random_fraction, random_seed=section.random_seed)
-    validation.validate_with_data(config, dataset.train.labels.size)
+    validation.validate_with_data(config, dataset.train.ids)
     return dataset
 
 

@@ -1,0 +1,52 @@
+"""The commands as a user types them, in processes of their own."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from margin_jax import records
+from run_helpers import write_npz
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def launch(script, *arguments):
+    return subprocess.run([sys.executable, ROOT / "launch" / script, *map(str, arguments)], cwd=ROOT, text=True,
+                          capture_output=True, check=False, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+
+
+@pytest.fixture(name="arguments")
+def _arguments(tmp_path):
+    write_npz(tmp_path / "own.npz")
+    return ["--config=configs/quickstart.py", "--config.data.name=npz", f"--config.data.dir={tmp_path / 'own.npz'}",
+            "--config.epochs=30", "--config.compress.keep=6", "--config.compress.epochs=2",
+            "--config.model.widths=(4,)",
+            "--config.optimizer.learning_rate=0.02", "--config.batch_size=7", "--config.log_every_seconds=0"]
+
+
+def test_train_writes_a_run_and_its_figures(arguments, tmp_path):
+    done = launch("train.py", *arguments, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    assert records.read_json(tmp_path / "run", "summary.json")["removal"]["kept"] == 6
+    figures = {p.name for p in (tmp_path / "run" / "figures").glob("*.png")}
+    assert figures == {f"{n}.png" for n in ("errors", "curves", "per_class", "histogram", "gallery")}
+    assert all(str(tmp_path / "run" / "figures" / name) in done.stdout for name in figures)
+    assert "epoch 1/32  loss" in done.stderr and "data separated at the end of epoch" in done.stderr
+    assert "Traceback" not in done.stderr and "I1" not in done.stderr[:2]
+    again = launch("train.py", *arguments, f"--workdir={tmp_path / 'run'}")
+    assert again.returncode == 2 and "never overwritten" in again.stderr and "Traceback" not in again.stderr
+
+
+@pytest.mark.parametrize("extra,message", [
+    ("--config.batchsize=3", "batch_size"),
+    ("--config.epochs=many", "epochs"),
+    ("--config.epochs=0", "epochs should be >= 1"),
+    ("epochs=3", "expected flags only"),
+])
+def test_mistakes_on_the_command_line_are_explained(arguments, tmp_path, extra, message):
+    done = launch("train.py", *arguments, f"--workdir={tmp_path / 'run'}", extra)
+    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not (tmp_path / "run").exists()
