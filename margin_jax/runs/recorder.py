@@ -19,6 +19,10 @@ def host_rho(params: Params, section: Any) -> float:
     return float(np.prod(np.asarray(factors, np.float64)))
 
 
+def _error(margins: np.ndarray) -> float:
+    return 100 * int((~(margins > 0)).sum()) / margins.size
+
+
 def metrics_row(epoch: int, train: Evaluation, test: Evaluation, mask: np.ndarray, rho: float,
                 seconds: float) -> dict[str, float]:
     """One row of metrics.csv.
@@ -38,9 +42,9 @@ def metrics_row(epoch: int, train: Evaluation, test: Evaluation, mask: np.ndarra
     return {
         "epoch": epoch,
         "train_loss": float(np.asarray(train.losses, np.float64)[mask].mean()),
-        "train_error": float(100 * (~(margins > 0)).mean()),
+        "train_error": _error(margins),
         "test_loss": float(np.asarray(test.losses, np.float64).mean()),
-        "test_error": float(100 * (~(np.asarray(test.margins) > 0)).mean()),
+        "test_error": _error(np.asarray(test.margins)),
         "rho": rho,
         "margin_min": float(margins.min() / rho),
         "margin_auc": float(margins.mean() / rho),
