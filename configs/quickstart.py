@@ -2,6 +2,9 @@
 
 Claim      after data separation a network can go on with a few small-margin examples and lose little test accuracy.
 Data       scikit-learn's 1,437 training and 360 test scans of digits, 8x8; no download.
+Expected   separation at epoch 40, 4.4% test error with 100 kept, 4.2% with all, seed 0: far within noise of one another
+           (results/quickstart).
+Time       about 10 s on two CPU cores.
 Run        python launch/train.py --config=configs/quickstart.py --workdir=runs/quickstart
 """
 

@@ -71,7 +71,9 @@ def balanced(scores: jax.Array, labels: jax.Array, keep: int | jax.Array,
     count = scores.shape[0]
     order = jnp.lexsort((scores, labels, ~within))
     grouped, position = labels[order], jnp.arange(count)
-    starts = jnp.concatenate([jnp.ones(1, bool), (grouped[1:] != grouped[:-1]) | (within[order][1:] != within[order][:-1])])
+    left = within[order]
+    changes = (grouped[1:] != grouped[:-1]) | (left[1:] != left[:-1])
+    starts = jnp.concatenate([jnp.ones(1, bool), changes])
     turn_in_order = position - jax.lax.cummax(jnp.where(starts, position, 0))
     turn = jnp.zeros(count, jnp.int32).at[order].set(turn_in_order.astype(jnp.int32))
     return _first(jnp.lexsort((scores, turn, ~within)), keep, within)

@@ -52,7 +52,8 @@ def read_json(workdir: str | pathlib.Path, name: str) -> dict[str, Any]:
 def read_metrics(workdir: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Columns of metrics.csv, each (E,): int64 for epoch and kept, float64 for the others.
 
-    Errors are in percent, losses in nats, `seconds` counts from the run's start; a line still being written is left out.
+    Errors are in percent, losses in nats, `seconds` counts from the run's start. A line still being written is left
+    out.
     """
     with open(_need(pathlib.Path(workdir) / "metrics.csv"), encoding="utf-8", newline="") as file:
         text = file.read()
@@ -82,6 +83,6 @@ def read_margins(workdir: str | pathlib.Path) -> Margins:
     stored = partial.stat().st_size // (4 * count) if partial.is_file() else 0
     rows = min(metrics["epoch"].size, stored)
     if not rows:
-        raise InputError(f"{workdir} has no recorded epoch: the run has just started, or diverged before its first record")
+        raise InputError(f"{workdir} has no recorded epoch: the run has just started, or diverged before its first one")
     values = np.memmap(partial, np.float32, "r", shape=(rows, count))
     return Margins(metrics["epoch"][:rows], mask["ids"], mask["labels"], values, metrics["rho"][:rows])

@@ -73,7 +73,8 @@ def test_a_missing_key_is_named():
         validate(config)
 
 
-@pytest.mark.parametrize("key,value", [("optimizer.learning_rate", 1), ("model.widths", [3, 4]), ("rho.p", float("inf"))])
+@pytest.mark.parametrize("key,value", [("optimizer.learning_rate", 1), ("model.widths", [3, 4]),
+                                       ("rho.p", float("inf"))])
 def test_harmless_forms_pass(key, value):
     validate(with_value(key, value))
 

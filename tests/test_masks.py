@@ -19,7 +19,8 @@ def within_mask(kept, seed=0):
 
 def scores(kind):
     rng = np.random.default_rng(7)
-    return {"distinct": rng.normal(size=N), "ties": rng.integers(0, 3, N) * 1.0, "equal": np.ones(N)}[kind].astype(np.float32)
+    values = {"distinct": rng.normal(size=N), "ties": rng.integers(0, 3, N), "equal": np.ones(N)}
+    return values[kind].astype(np.float32)
 
 
 def first_by(values, keep, within):

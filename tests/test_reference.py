@@ -79,7 +79,8 @@ def test_twenty_steps_match_torch(optimizer, batch_norm):
     for _ in range(EPOCHS):
         for start in range(0, COUNT, BATCH):
             update.zero_grad()
-            torch.nn.functional.cross_entropy(theirs(inputs[start:start + BATCH]), targets[start:start + BATCH]).backward()
+            rows = slice(start, start + BATCH)
+            torch.nn.functional.cross_entropy(theirs(inputs[rows]), targets[rows]).backward()
             update.step()
         trainer.epoch(examples, np.ones(COUNT, bool), BATCH)
     theirs.eval()

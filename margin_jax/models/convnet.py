@@ -43,5 +43,6 @@ class ConvNet(nn.Module):
                 x = MaskedBatchNorm(name=f"norm_{layer}")(x, train, weights)
             x = nn.relu(x)
         x = x.reshape(x.shape[0], -1)
-        return nn.Dense(self.num_classes, self.biases, name="dense", kernel_init=kernel_init(self.initialiser, self.init_std),
+        return nn.Dense(self.num_classes, self.biases, name="dense",
+                        kernel_init=kernel_init(self.initialiser, self.init_std),
                         bias_init=bias_init(self.initialiser, x.shape[-1]))(x)

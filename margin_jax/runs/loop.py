@@ -75,9 +75,9 @@ class TrainRun:
         good = self.checkpoints.latest_epoch()
         self.folder.finish(summarise_run(self.config, self.folder.path, self.snapshot.progress, "diverged", {
             "epoch": self.epoch, "step": step, "checkpoint_epoch": good}))
-        raise DivergedError(f"the loss or a parameter was not finite in epoch {self.epoch}, step {step} of {steps}; the "
-                            f"last good checkpoint, of epoch {good}, and all records before are in {self.folder.path}; "
-                            "try a smaller optimizer.learning_rate, in another --workdir")
+        raise DivergedError(f"the loss or a parameter was not finite in epoch {self.epoch}, step {step} of {steps}; "
+                            f"the last good checkpoint, of epoch {good}, and the records before are in "
+                            f"{self.folder.path}; try a smaller optimizer.learning_rate, in another --workdir")
 
     def record(self, seconds: float) -> tuple[dict[str, float], Evaluation]:
         """Takes margins and errors on all data and appends them; notes the separation epoch."""

@@ -59,8 +59,8 @@ def _gamma_row(raw: jax.Array, rho: float, unit: str, value: float, gamma: float
     reach = gamma * rho
     warning = None
     if gamma > high:
-        warning = (f"gamma {gamma:.3g} exceeds the largest normalised margin {high:.3g}: auc_ramp is auc_mean / gamma and all "
-                   "examples are in the tail")
+        warning = (f"gamma {gamma:.3g} exceeds the largest normalised margin {high:.3g}: auc_ramp is linear over the "
+                   "whole curve and all examples are in the tail")
     elif gamma < low:
         warning = f"gamma {gamma:.3g} is below the smallest normalised margin {low:.3g}: auc_ramp is 1"
     return {"unit": unit, "value": value, "gamma": gamma, "auc_ramp": float(distribution.auc_ramp(raw, reach)),
