@@ -1,11 +1,21 @@
-"""Strict everywhere: four virtual CPU devices, warnings are errors, rank promotion raises."""
+"""Strict everywhere: four virtual CPU devices, warnings are errors, rank promotion raises.
 
+Most of the tests' time is compilation, so programs are compiled with less work on their machine code, and kept for the
+length of the session in a folder that all worker processes share.
+"""
+
+import atexit
 import os
+import shutil
+import tempfile
 
-# Most of the tests' time is compilation: the same programs, with less work on their machine code.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="margin_jax_tests_")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
-import jax
+import jax  # noqa: E402
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)

@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import sys
-import time
 import types
 
 import numpy as np
@@ -167,15 +166,13 @@ def test_reading_real_cifar10_shows_nothing(decoded):
 
 
 @pytest.mark.cifar
-def test_real_cifar10_is_what_tfds_reads_and_comes_from_the_cache_in_two_seconds(decoded, monkeypatch):
+def test_real_cifar10_is_what_tfds_reads_and_comes_from_the_cache(decoded, monkeypatch):
     import tensorflow_datasets
 
     folder, cache_dir, _ = decoded
     with monkeypatch.context() as context:
         context.setattr(tfds, "_read", lambda *arguments: pytest.fail("decoded again"))
-        start = time.perf_counter()
         dataset = load("cifar10", data_dir=folder, cache_dir=cache_dir)
-        assert time.perf_counter() - start < 2
     for where, count in (("train", 50_000), ("test", 10_000)):
         split = getattr(dataset, where)
         assert np.array_equal(split.ids, np.arange(count)) and np.all(np.bincount(split.labels) == count // 10)
