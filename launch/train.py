@@ -27,11 +27,12 @@ FIGURES = flags.DEFINE_bool("figures", True, "Draw the figures of the run when i
 def main(argv: list[str]) -> None:
     """Trains, then draws."""
     del argv
-    summary = train(CONFIG.value, WORKDIR.value)
+    config = cli.read_config(CONFIG)
+    summary = train(config, WORKDIR.value)
     for warning in summary["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     if FIGURES.value:
-        for path in draw(WORKDIR.value, data_dir=CONFIG.value.data.dir):
+        for path in draw(WORKDIR.value, data_dir=config.data.dir):
             print(path)
 
 

@@ -1,12 +1,16 @@
 """What every launch script shares: user errors without a traceback, and where the process starts."""
 
+import re
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from absl import app, flags, logging
 
 from margin_jax.errors import DivergedError, InputError
+
+UNREADABLE = "--config cannot be read; give a file such as configs/quickstart.py."
 
 
 def _fail(message: str, status: int) -> None:
@@ -20,12 +24,25 @@ def _parse(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     except flags.Error as error:
         _fail(f"error: {error}", 2)
+    except OSError as error:  # raised by the first override of a config that could not be loaded
+        _fail(f"error: {UNREADABLE} {error}", 2)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # ml_collections raises these for an override of a key that the config does not have, or of another type.
         if "ml_collections" not in traceback.extract_tb(error.__traceback__)[-1].filename:
             raise
-        _fail(f"error: config: {' '.join(str(error).strip().split())}", 2)
+        unknown = re.search(r'Did you mean "(.+)" instead of "(.+)"', str(error))
+        said = f"there is no key {unknown[2]!r}; the nearest is {unknown[1]!r}" if unknown else " ".join(
+            str(error).split())
+        _fail(f"error: config: {said}", 2)
     raise AssertionError("not reached")
+
+
+def read_config(holder: flags.FlagHolder) -> Any:
+    """The config of a `--config` flag; raises InputError where its file cannot be read."""
+    try:
+        return holder.value
+    except OSError as error:
+        raise InputError(f"{UNREADABLE} {error}") from error
 
 
 def run(main: Callable[[list[str]], None]) -> None:

@@ -79,10 +79,17 @@ class RunFolder:
     """An open run folder, locked against a second process; use as a context manager."""
 
     def __init__(self, workdir: str | pathlib.Path) -> None:
-        """Opens or creates the folder; call `inspect` first. Raises InputError if another process holds it."""
+        """Opens or creates the folder; call `inspect` first.
+
+        Raises:
+          InputError: the folder cannot be written, or another process holds it.
+        """
         self.path = pathlib.Path(workdir).absolute()
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115, held until close
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115, held until close
+        except OSError as error:
+            raise InputError(f"cannot write to {self.path} ({error.strerror}); choose another --workdir") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

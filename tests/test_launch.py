@@ -41,7 +41,9 @@ def test_train_writes_a_run_and_its_figures(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("extra,message", [
-    ("--config.batchsize=3", "batch_size"),
+    ("--config.batchsize=3", "there is no key 'batchsize'; the nearest is 'batch_size'"),
+    ("--config=configs/nothing.py", "give a file such as configs/quickstart.py"),
+    ("--workdir=/proc/nothing", "choose another --workdir"),
     ("--config.epochs=many", "epochs"),
     ("--config.epochs=0", "epochs should be >= 1"),
     ("epochs=3", "expected flags only"),

@@ -11,7 +11,8 @@ class Reporter:
 
     def __init__(self, total: int, done: int, every_seconds: float) -> None:
         """Args: total epochs expected at most, epochs done before, seconds between plain lines."""
-        self._every, self._last, self._start, self._done = every_seconds, -float("inf"), time.monotonic(), done
+        self._every, self._told = every_seconds, -float("inf")
+        self._first: tuple[int, float] | None = None  # epoch and time after compilation, from which pace is measured
         self._total, self._terminal = total, sys.stderr.isatty()
         self._bar = tqdm(total=total, initial=done, unit="epoch", dynamic_ncols=True, disable=not self._terminal)
 
@@ -30,11 +31,16 @@ class Reporter:
         self._bar.set_postfix(fields, refresh=False)
         self._bar.update(epoch - self._bar.n)
         now = time.monotonic()
-        if not self._terminal and now - self._last >= self._every:
-            self._last = now
-            left = (now - self._start) / max(epoch - self._done, 1) * (self._total - epoch)
+        self._first = self._first or (epoch, now)
+        if not self._terminal and now - self._told >= self._every:
+            self._told = now
             self.say(f"epoch {epoch}/{self._total}  " + "  ".join(f"{k} {v}" for k, v in fields.items())
-                     + f"  left {left:.0f} s at most")
+                     + self._left(epoch, now))
+
+    def _left(self, epoch: int, now: float) -> str:
+        assert self._first is not None
+        done = epoch - self._first[0]
+        return f"  left {(now - self._first[1]) / done * (self._total - epoch):.0f} s at most" if done else ""
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the bar."""
