@@ -60,7 +60,8 @@ def inspect(workdir: str | pathlib.Path, config: Any) -> bool:
     parent = next(p for p in (workdir, *workdir.parents) if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"cannot write to {parent}; choose a --workdir in a folder where you may")
-    if not workdir.exists() or not any(p for p in workdir.iterdir() if p.name != ".lock"):
+    unborn = {".lock", "config.json.new"}  # what a process leaves that dies before its run has begun
+    if not workdir.exists() or not any(p for p in workdir.iterdir() if p.name not in unborn):
         return False
     if not (workdir / "config.json").is_file():
         raise InputError(f"{workdir} is not empty and holds no run of margin_jax; choose another --workdir")
@@ -104,10 +105,8 @@ class RunFolder:
         self._lock.close()
 
     def start(self, description: dict[str, Any]) -> None:
-        """Writes config.json and an empty metrics.csv; `description` is what config.json holds."""
-        with open(self.path / "metrics.csv", "w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(records.METRICS)
-        _write_json(self.path / "config.json", description)  # last: with it, the folder counts as a run
+        """Writes config.json, with which the folder counts as a run; `description` is what it holds."""
+        _write_json(self.path / "config.json", description)
 
     def write_mask(self, **arrays: np.ndarray) -> None:
         """Writes mask.npz; arrays as in `records.read_mask`."""
@@ -121,20 +120,22 @@ class RunFolder:
             csv.DictWriter(file, records.METRICS, lineterminator="\n").writerow(row)
 
     def rewind(self, epoch: int, count: int) -> None:
-        """Cuts off everything recorded after `epoch`; `count` is N."""
+        """Cuts off everything recorded after `epoch`, or starts the records; `count` is N."""
         (self.path / "margins.npz").unlink(missing_ok=True)  # left by a process that ended inside `finish`
         metrics = self.path / "metrics.csv"
-        lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.is_file() else []
         kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[0]) <= epoch]
-        _replace(metrics, lambda file: file.write("".join(lines[:1] + kept).encode()))
+        header = ",".join(records.METRICS) + "\n"
+        _replace(metrics, lambda file: file.write("".join([header, *kept]).encode()))
         partial = self.path / records.PARTIAL
         if partial.is_file():
             os.truncate(partial, 4 * count * len(kept))
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Assembles margins.npz from what was recorded and writes summary.json, after which the run is over."""
-        if (self.path / records.PARTIAL).is_file():
+        partial = self.path / records.PARTIAL
+        if partial.is_file() and partial.stat().st_size:
             margins = records.read_margins(self.path)
             _replace(self.path / "margins.npz", lambda file: np.savez(file, **margins._asdict()))
         _write_json(self.path / "summary.json", summary)
-        (self.path / records.PARTIAL).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)

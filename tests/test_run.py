@@ -10,6 +10,7 @@ from margin_jax import records, results
 from margin_jax.checkpoint import Checkpoints
 from margin_jax.errors import DivergedError, InputError
 from margin_jax.runs import loop
+from margin_jax.runs import train as runs_train
 from margin_jax.runs.train import train
 from run_helpers import run_config, write_npz
 
@@ -112,6 +113,17 @@ def test_an_interrupted_run_ends_bit_equal(data, tmp_path, monkeypatch, killed_i
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("where", ["start", "resume"])
+def test_a_run_killed_before_its_first_record_starts_again(data, tmp_path, monkeypatch, where):
+    owner = results.RunFolder if where == "start" else loop.TrainRun
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, where, lambda *a: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            train(run_config(data, epochs=1), tmp_path / "run")
+    train(run_config(data, epochs=1), tmp_path / "run")
+    assert records.read_metrics(tmp_path / "run")["epoch"].tolist() == [1]
+
+
 def test_records_may_be_sparse_and_separation_is_still_found(data, tmp_path):
     config = run_config(data, epochs=60, stop__rule="separation", optimizer__learning_rate=0.02)
     dense = train(config, tmp_path / "dense")
@@ -145,6 +157,20 @@ def test_a_finished_run_is_never_overwritten(data, tmp_path):
     with pytest.raises(InputError, match="never overwritten"):
         train(run_config(data, epochs=1), tmp_path / "run")
     assert before == {p: p.read_bytes() for p in (tmp_path / "run").glob("*.*")}
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_touched(data, tmp_path, monkeypatch):
+    load = runs_train.load_dataset
+
+    def slow_load(config):
+        monkeypatch.setattr(runs_train, "load_dataset", load)
+        train(run_config(data, epochs=1), tmp_path / "run")  # the other process
+        return load(config)
+
+    monkeypatch.setattr(runs_train, "load_dataset", slow_load)
+    with pytest.raises(InputError, match="never overwritten"):
+        train(run_config(data, epochs=1), tmp_path / "run")
+    assert records.read_margins(tmp_path / "run").margins.shape == (1, 30)
 
 
 def test_other_data_of_the_same_name_are_noticed(tmp_path, monkeypatch):

@@ -65,8 +65,11 @@ def make_job(config: Any, dataset: Dataset) -> Job:
 
 def _git_revision() -> str:
     root = os.path.dirname(margin_jax.__file__)
-    done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True,
-                          text=True, check=False)
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True,
+                              text=True, check=False)
+    except OSError:  # no git on this machine
+        return "unknown"
     return done.stdout.strip() or "unknown"
 
 
