@@ -18,7 +18,7 @@ _DASH, _GAP_DASH = (0, (3, 3)), (3, (3, 3))
 @style.styled
 def figure(metrics: Mapping[str, np.ndarray], separation: int | None = None, removals: Sequence[Removal] = (),
            diverged: bool = False) -> Figure:
-    """Draws error (%) over loss (log axis) against epoch.
+    """Draws error (%) over loss against epoch.
 
     Args:
       metrics: (E,) columns epoch, train_error, test_error, train_loss, test_loss; NaN is left out.
@@ -65,12 +65,13 @@ def _mark(axes: Axes, separation: int | None, removals: Sequence[Removal]) -> No
 
 
 def _log_axis(axes: Axes, losses: np.ndarray) -> None:
-    """A log axis where there is a positive loss to show, with at least three labelled ticks."""
-    losses = losses[np.isfinite(losses) & (losses > 0)]
-    if not losses.size:
+    """A log axis where the losses span a factor of ten; below that it would have a tick or none."""
+    losses = losses[np.isfinite(losses)]
+    positive = losses[losses > 0]
+    decades = np.log10(positive.max() / positive.min()) if positive.size else 0
+    if not positive.size or (decades < 1 and positive.size == losses.size):
         return
     axes.set_yscale("log")
-    decades = np.log10(losses.max() / losses.min())
     if decades < 2:
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -142,6 +142,13 @@ def test_errors_mark_separation_and_removal(tmp_path, finished, separation, remo
     assert fig.axes[1].get_yscale() == "log" and np.isnan(loss[-1])
 
 
+@pytest.mark.parametrize("last, scale", [(0.2, "linear"), (0.05, "log"), (0.0, "log"), (np.nan, "linear")])
+def test_losses_are_on_a_log_axis_where_they_span_a_decade(last, scale):
+    columns = {name: np.array([1.0, 0.5, last]) for name in ("train_loss", "test_loss", "train_error", "test_error")}
+    fig = errors.figure({"epoch": np.array([1, 2, 3]), **columns})
+    assert fig.axes[1].get_yscale() == scale
+
+
 @pytest.mark.parametrize("channels, removal", [(1, None), (3, (5, 8))])
 def test_gallery_shows_the_smallest_kept(tmp_path, channels, removal):
     margins = write_run(tmp_path, channels=channels, removal=removal)
