@@ -7,6 +7,7 @@ rows recorded after the checkpoint that a run resumes from are cut off before th
 import csv
 import fcntl
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -28,8 +29,17 @@ def _replace(path: pathlib.Path, write: Any) -> None:
     os.replace(temporary, path)
 
 
+def _finite(content: Any) -> Any:
+    """The same with None for NaN and infinity, which JSON does not have."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
     _replace(path, lambda file: file.write(text.encode()))
 
 
