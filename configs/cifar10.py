@@ -1,7 +1,7 @@
 """The paper's ConvNet on CIFAR-10: the margin of all 50,000 training examples, epoch by epoch (section 3).
 
-Claim      the margin distribution of all 50,000 examples moves above zero as the data become separated. Test performance
-           "is not state of the art": no augmentation, no regularisation.
+Claim      the margin distribution of all 50,000 examples moves above zero as the data become separated. Test
+           performance "is not state of the art": no augmentation, no regularisation.
 Expected   52% test error after 1 epoch, 38% after 6, 41% after 10, seed 0 (results/cifar10_10_epochs); with the fixed
            order and no BatchNorm the test error rises again while the training error falls. Separation was not
            waited for here.

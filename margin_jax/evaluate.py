@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from margin_jax.margins import margins
@@ -47,9 +46,3 @@ def make_evaluate(network: Network, piece: int) -> Evaluate:
         return map_pieces(rows, (examples.images, examples.labels), piece)
 
     return jax.jit(evaluate)
-
-
-def summarise(evaluation: Evaluation, where: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-    """Mean loss () in nats and error () in percent (margin not > 0), over the rows of `where` (N,) or all."""
-    wrong = ~(evaluation.margins > 0)
-    return jnp.mean(evaluation.losses, where=where), 100 * jnp.mean(wrong, where=where)

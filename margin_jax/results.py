@@ -132,10 +132,9 @@ class RunFolder:
     def rewind(self, epoch: int, count: int) -> None:
         """Cuts off everything recorded after `epoch`, or starts the records; `count` is N."""
         (self.path / "margins.npz").unlink(missing_ok=True)  # left by a process that ended inside `finish`
-        metrics = self.path / "metrics.csv"
+        metrics, header = self.path / "metrics.csv", ",".join(records.METRICS) + "\n"
         lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.is_file() else []
         kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[0]) <= epoch]
-        header = ",".join(records.METRICS) + "\n"
         _replace(metrics, lambda file: file.write("".join([header, *kept]).encode()))
         partial = self.path / records.PARTIAL
         if partial.is_file():

@@ -203,7 +203,8 @@ def test_divergence_ends_the_run_and_keeps_the_last_good_checkpoint(data, tmp_pa
 def test_a_summary_with_numbers_that_json_lacks_is_still_written(tmp_path):
     # A logit can overflow on one test image while training goes on.
     with results.RunFolder(tmp_path / "run") as folder:
-        folder.finish({"status": "finished", "final": {"test_loss": float("inf"), "epoch": 3}, "rows": [float("nan"), 1]})
+        folder.finish({"status": "finished", "final": {"test_loss": float("inf"), "epoch": 3},
+                       "rows": [float("nan"), 1]})
     stored = records.read_json(tmp_path / "run", "summary.json")
     assert stored == {"status": "finished", "final": {"test_loss": None, "epoch": 3}, "rows": [None, 1]}
 

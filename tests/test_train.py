@@ -7,7 +7,7 @@ import pytest
 
 from helpers import Trainer, assert_trees_close, assert_trees_equal, examples_of, small_arrays, small_network
 from margin_jax.batching import Plan
-from margin_jax.evaluate import make_evaluate, summarise
+from margin_jax.evaluate import make_evaluate
 from margin_jax.models.convnet import ConvNet
 from margin_jax.network import from_flax
 from margin_jax.state import Examples
@@ -176,10 +176,6 @@ def test_evaluation_in_pieces_matches_numpy(batch_norm, piece):
     np.testing.assert_allclose(found.margins, own - others, rtol=1e-3, atol=1e-4)
     losses = np.log(np.exp(logits).sum(1)) - own
     np.testing.assert_allclose(found.losses, losses, rtol=1e-3, atol=1e-4)
-    mask = odd_mask()
-    loss, error = summarise(found, jnp.asarray(mask))
-    np.testing.assert_allclose(loss, losses[mask].mean(), rtol=1e-3)
-    np.testing.assert_allclose(error, 100 * (own <= others)[mask].mean(), rtol=1e-5)
 
 
 def test_an_epoch_on_a_single_example_of_a_single_pixel():
