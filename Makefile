@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_WORKDIR ?= runs/demo
 
-.PHONY: demo test bench-install clean
+.PHONY: demo test clean
 
 demo: $(VENV)/.core
 	$(BIN)/python launch/demo.py --workdir=$(DEMO_WORKDIR)

@@ -8,7 +8,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-DATA_NAMES = ("cifar10", "cifar2", "digits", "npz")
 MODEL_NAMES = ("convnet",)
 
 
@@ -21,7 +20,7 @@ def default_config() -> ConfigDict:
         "shuffle": False,  # True: a new order every epoch; the paper did not shuffle
         "micro_batch": 256,  # most rows at once where a step may be cut into pieces (no BatchNorm)
         "data": {
-            "name": "digits",  # one of DATA_NAMES
+            "name": "digits",  # one of margin_jax.data.load.NAMES
             "dir": "",  # TFDS folder, official archive's folder or .npz; else the environment's TFDS_DATA_DIR
             "cache_dir": "",  # decoded arrays; "" is the user's cache folder
             "classes": (),  # names or numbers of the classes to keep, relabelled in this order; () keeps all

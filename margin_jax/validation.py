@@ -1,24 +1,24 @@
 """Checks of a config before any compute: unknown keys, wrong types, values out of range."""
 
-import difflib
 import math
 from typing import Any
 
 import numpy as np
 
 from margin_jax import masks, norms
-from margin_jax.config import DATA_NAMES, MODEL_NAMES, default_config, flatten
+from margin_jax.config import MODEL_NAMES, default_config, flatten
+from margin_jax.data.load import NAMES as DATA_NAMES
 from margin_jax.errors import InputError
 from margin_jax.models.convolution import FORMULATIONS
 from margin_jax.models.initialisers import INITS
+from margin_jax.nearest import nearest
 from margin_jax.optimizers import OPTIMIZERS
 
 
 def _check_keys(flat: dict[str, Any], known: dict[str, Any]) -> None:
     for key, value in flat.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.0)
-            raise InputError(f"config: there is no key {key!r}; the nearest is {near[0]!r}")
+            raise InputError(f"config: there is no key {key!r}; the nearest is {nearest(key, known)!r}")
         wanted = known[key]
         number = isinstance(wanted, float) and isinstance(value, int) and not isinstance(value, bool)
         sequence = isinstance(wanted, tuple) and isinstance(value, (tuple, list))

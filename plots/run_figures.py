@@ -1,12 +1,12 @@
 """Draws the figures of one run folder."""
 
-import difflib
 import pathlib
 from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 
 from margin_jax.errors import InputError
+from margin_jax.nearest import nearest
 from plots import curves, errors, gallery, histogram, per_class, style
 from plots.recorded import Recorded, read_run
 
@@ -38,8 +38,8 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
     wanted = list(FIGURES) if names is None else list(names)
     for name in wanted:
         if name not in FIGURES:
-            near = difflib.get_close_matches(name, FIGURES, 1, 0.0)[0]
-            raise InputError(f"no figure is called {name!r}; nearest is {near!r} of {', '.join(FIGURES)}")
+            raise InputError(f"no figure is called {name!r}; nearest is {nearest(name, FIGURES)!r} of "
+                             f"{', '.join(FIGURES)}")
     run = read_run(workdir)
     folder = run.workdir / "figures"
     paths: list[pathlib.Path] = []

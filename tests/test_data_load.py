@@ -8,7 +8,7 @@ import pytest
 
 from data_helpers import write_binary
 from margin_jax.data import load
-from margin_jax.data.nearest import nearest as nearest_choice
+from margin_jax.nearest import nearest as nearest_choice
 from margin_jax.errors import InputError
 
 

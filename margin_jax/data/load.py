@@ -8,13 +8,13 @@ from pathlib import Path
 from margin_jax.data.archives import BINARY_FOLDER, find_archive, read_archive
 from margin_jax.data.cache import cached
 from margin_jax.data.digits import read_digits
-from margin_jax.data.nearest import nearest
 from margin_jax.data.npz import read_npz
 from margin_jax.data.split import Dataset
 from margin_jax.data.subsets import check_randomisation, randomise_labels, select_classes
 from margin_jax.data.tfds import describe_tfds, find_tfds, read_tfds
 from margin_jax.data.validate import validate_dataset
 from margin_jax.errors import InputError
+from margin_jax.nearest import nearest
 
 NAMES = ("cifar10", "cifar2", "digits", "npz")
 CIFAR2_CLASSES = ("automobile", "bird")

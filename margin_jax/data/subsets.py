@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from margin_jax.data.nearest import nearest
 from margin_jax.data.split import Dataset, Split
 from margin_jax.data.validate import validate_rows
 from margin_jax.errors import InputError
+from margin_jax.nearest import nearest
 
 
 def select_classes(dataset: Dataset, classes: Sequence[str | int]) -> Dataset:

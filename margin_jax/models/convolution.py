@@ -62,9 +62,9 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
 
 
 def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # Autodiff writes the kernel's gradient as gradient^T patches, transposed afterwards, which is slow on CPU: written as
-    # patches^T gradient, an epoch without BatchNorm takes about half the time. Gathering the patches anew costs no more
-    # than storing them.
+    # Autodiff writes the kernel's gradient as gradient^T patches, transposed afterwards, which is slow on CPU: written
+    # as patches^T gradient, an epoch without BatchNorm takes about half the time. Gathering the patches anew costs no
+    # more than storing them.
     x, kernel = saved
     taps, pull = jax.vjp(patches, x)
     rows = (0, 1, 2)
