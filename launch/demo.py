@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from absl import flags  # noqa: E402
 
 from configs import quickstart  # noqa: E402
-from margin_jax import cli, records  # noqa: E402
+from margin_jax import cli, records, runtime  # noqa: E402
 from margin_jax.runs.train import train  # noqa: E402
 from plots.run_figures import draw  # noqa: E402
 
@@ -48,6 +48,7 @@ def table(summaries: dict[str, Any]) -> str:
 def main(argv: list[str]) -> None:
     """Runs what is not finished yet, draws, prints."""
     del argv
+    runtime.prepare(quickstart.get_config().batch_size)
     root, summaries = pathlib.Path(WORKDIR.value), {}
     for name, config in controls().items():
         workdir = root / name

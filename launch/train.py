@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from absl import flags  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-from margin_jax import cli  # noqa: E402
+from margin_jax import cli, runtime  # noqa: E402
 from margin_jax.runs.train import train  # noqa: E402
 from plots.run_figures import draw  # noqa: E402
 
@@ -28,6 +28,7 @@ def main(argv: list[str]) -> None:
     """Trains, then draws."""
     del argv
     config = cli.read_config(CONFIG)
+    runtime.prepare(config.batch_size)
     summary = train(config, WORKDIR.value)
     for warning in summary["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)

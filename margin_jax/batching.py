@@ -30,7 +30,8 @@ def power_of_two(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def make_plan(batch_size: int, kept: int, piece_limit: int, whole: bool) -> tuple[Plan, int]:
+def make_plan(batch_size: int, kept: int, piece_limit: int, whole: bool,
+              devices: int = 1, total: int | None = None) -> tuple[Plan, int]:
     """Chooses the step's shape.
 
     Args:
@@ -38,18 +39,22 @@ def make_plan(batch_size: int, kept: int, piece_limit: int, whole: bool) -> tupl
       kept: rows kept, >= 1.
       piece_limit: most rows in one piece where a step may be cut into pieces, >= 1.
       whole: True if a step must be one piece, because BatchNorm takes its statistics over the whole batch.
+      devices: devices among which a step's rows are shared out.
+      total: N, if known: then a step on everything is not padded beyond N.
 
     Returns:
       The plan and the rows per step, min(batch_size, kept), which the epoch takes as a traced number.
     """
     batch = min(batch_size or kept, kept)
     fixed = batch == batch_size  # otherwise the step is all that is kept, whose count shrinks: round it up
-    if whole or batch <= piece_limit:
-        return Plan(batch if fixed else power_of_two(batch), True), batch
+    share = -(-batch // devices)
+    if whole or share <= piece_limit:
+        padded = power_of_two(share) if total is None else min(power_of_two(share), -(-total // devices))
+        return Plan(share if fixed else padded, True), batch
     if not fixed:
         return Plan(piece_limit, False), batch
-    pieces = -(-batch // piece_limit)
-    return Plan(-(-batch // pieces), False), batch
+    pieces = -(-share // piece_limit)
+    return Plan(-(-share // pieces), False), batch
 
 
 def epoch_order(mask: jax.Array, key: jax.Array, shuffle: bool) -> tuple[jax.Array, jax.Array]:

@@ -18,7 +18,8 @@ def default_config() -> ConfigDict:
         "epochs": 100,  # at most this many before a removal
         "batch_size": 50,  # 0: full gradient descent
         "shuffle": False,  # True: a new order every epoch; the paper did not shuffle
-        "micro_batch": 256,  # most rows at once where a step may be cut into pieces (no BatchNorm)
+        "micro_batch": 0,  # most rows at once where a step may be cut into pieces (no BatchNorm); 0: by backend
+        "devices": 0,  # among which the rows of a step are shared out; 0: on CPU by batch_size, else 1
         "data": {
             "name": "digits",  # one of margin_jax.data.load.NAMES
             "dir": "",  # TFDS folder, official archive's folder or .npz; else the environment's TFDS_DATA_DIR
@@ -34,7 +35,7 @@ def default_config() -> ConfigDict:
             "biases": False,
             "init": "pytorch",  # or "normal" with init_std
             "init_std": 0.03,
-            "conv": "auto",  # "patches", "lax"
+            "conv": "auto",  # "patches", "tiled", "lax"; auto: by backend
         },
         "optimizer": {
             "name": "sgd",  # or "adam"

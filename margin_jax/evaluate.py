@@ -4,8 +4,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax import lax
+from jax.sharding import Mesh
 
+from margin_jax.devices import ROWS, compile_on
 from margin_jax.margins import margins
 from margin_jax.network import BatchStats, Network, Params
 from margin_jax.pieces import map_pieces
@@ -27,22 +31,47 @@ class Evaluation(NamedTuple):
 Evaluate = Callable[[Params, BatchStats, Examples], Evaluation]
 
 
-def make_evaluate(network: Network, piece: int) -> Evaluate:
+def make_evaluate(network: Network, piece: int, mesh: Mesh | None = None) -> Evaluate:
     """Compiles the pass of one architecture.
 
     Args:
       network: its pure functions.
       piece: rows whose activations are alive at once; on CPU they should fit the cache.
+      mesh: of `devices.row_mesh`: the rows are shared out among its devices, which must hold all arguments.
 
     Returns:
       evaluate(params, batch_stats, examples) -> Evaluation, with the running statistics of BatchNorm.
     """
 
-    def evaluate(params: Params, batch_stats: BatchStats, examples: Examples) -> Evaluation:
+    def evaluate_rows(params: Params, batch_stats: BatchStats, examples: Examples) -> Evaluation:
         def rows(images: jax.Array, labels: jax.Array) -> Evaluation:
             logits = network.logits(params, batch_stats, standardised(images, examples))
             return Evaluation(margins(logits, labels), optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
         return map_pieces(rows, (examples.images, examples.labels), piece)
 
+    if mesh is None:
+        return jax.jit(evaluate_rows)
+
+    def evaluate_share(params: Params, batch_stats: BatchStats, examples: Examples) -> Evaluation:
+        # Shares have one length, so the last ones may overlap; what is computed twice is the same, and cut off below.
+        share = -(-examples.labels.shape[0] // mesh.size)
+        first = jnp.minimum(lax.axis_index(ROWS) * share, examples.labels.shape[0] - share)
+        own = (lax.dynamic_slice_in_dim(array, first, share) for array in (examples.images, examples.labels))
+        return evaluate_rows(params, batch_stats, Examples(*own, examples.mean, examples.std))
+
+    shares = compile_on(evaluate_share, mesh, per_device=True)
+
+    def evaluate(params: Params, batch_stats: BatchStats, examples: Examples) -> Evaluation:
+        count = examples.labels.shape[0]
+        return jax.tree.map(lambda leaf: _join(leaf, count), shares(params, batch_stats, examples))
+
     return jax.jit(evaluate)
+
+
+def _join(shares: jax.Array, count: int) -> jax.Array:
+    """The (N,) values of which device d has those from min(d share, N - share) on, in (devices, share)."""
+    share = shares.shape[1]
+    starts = [min(device * share, count - share) for device in range(shares.shape[0])]
+    ends = [*starts[1:], count]
+    return jnp.concatenate([shares[d, :ends[d] - starts[d]] for d in range(shares.shape[0])])

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.sharding import Mesh
 
 from margin_jax.batching import Plan, epoch_order, piece_rows
+from margin_jax.devices import compile_on, share_of, total
 from margin_jax.margins import margins
 from margin_jax.network import BatchStats, Network, Params
 from margin_jax.state import EpochStats, Examples, TrainState, standardised
@@ -49,35 +51,41 @@ def piece_gradients(network: Network, params: Params, batch_stats: BatchStats, e
 
 
 def step_gradients(network: Network, state: TrainState, examples: Examples, order: jax.Array, start: jax.Array,
-                   stop: jax.Array, plan: Plan) -> Gradients:
+                   stop: jax.Array, plan: Plan, mesh: Mesh | None) -> Gradients:
     """Gradient of the mean cross-entropy over the step's rows order[start:stop]; returns as `piece_gradients`.
 
-    With several pieces the sums are taken piece by piece, in order.
+    With several pieces the sums are taken piece by piece, in order; with several devices, device by device.
     """
     denominator = (stop - start).astype(jnp.float32)
+    first, last = share_of(start, stop, mesh)
 
-    def of_piece(first: jax.Array, batch_stats: BatchStats) -> Gradients:
-        rows, weights = piece_rows(order, first, stop, plan.piece)
+    def of_piece(begin: jax.Array, batch_stats: BatchStats) -> Gradients:
+        rows, weights = piece_rows(order, begin, last, plan.piece)
         return piece_gradients(network, state.params, batch_stats, examples, rows, weights, denominator)
 
+    def add(index: jax.Array, done: Gradients) -> Gradients:
+        gradient, batch_stats, loss, errors = of_piece(first + index * plan.piece, done[1])
+        return jax.tree.map(jnp.add, done[0], gradient), batch_stats, done[2] + loss, done[3] + errors
+
     if plan.single:
-        return of_piece(start, state.batch_stats)
-
-    def add(index: jax.Array, total: Gradients) -> Gradients:
-        gradient, batch_stats, loss, errors = of_piece(start + index * plan.piece, total[1])
-        return jax.tree.map(jnp.add, total[0], gradient), batch_stats, total[2] + loss, total[3] + errors
-
-    zero = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats, jnp.float32(0), jnp.int32(0))
-    return lax.fori_loop(0, -(-(stop - start) // plan.piece), add, zero)
+        gradient, batch_stats, loss, errors = of_piece(first, state.batch_stats)
+    else:
+        zero = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats, jnp.float32(0), jnp.int32(0))
+        gradient, batch_stats, loss, errors = lax.fori_loop(0, -(-(last - first) // plan.piece), add, zero)
+    gradient, loss, errors = total((gradient, loss, errors), mesh)
+    return gradient, batch_stats, loss, errors
 
 
-def make_run_epoch(network: Network, optimizer: optax.GradientTransformation, shuffle: bool) -> RunEpoch:
+def make_run_epoch(network: Network, optimizer: optax.GradientTransformation, shuffle: bool,
+                   mesh: Mesh | None = None) -> RunEpoch:
     """Compiles the epoch of one architecture and optimiser.
 
     Args:
       network: its pure functions.
       optimizer: from `make_optimizer`; the learning rate in the state is the one used.
       shuffle: a new order of the kept rows every epoch, from the state's key and epoch; else ascending ids.
+      mesh: of `devices.row_mesh`: each step's rows are shared out among its devices, on all of which state and
+        examples must lie (`devices.replicate`).
 
     Returns:
       run_epoch(state, examples, mask (N,) boolean, batch () int, plan) -> (state, EpochStats), compiled once per
@@ -93,7 +101,8 @@ def make_run_epoch(network: Network, optimizer: optax.GradientTransformation, sh
             state, stats = carry
             start = index * batch
             stop = jnp.minimum(start + batch, kept)
-            gradient, batch_stats, loss, errors = step_gradients(network, state, examples, order, start, stop, plan)
+            gradient, batch_stats, loss, errors = step_gradients(network, state, examples, order, start, stop, plan,
+                                                                 mesh)
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
             bad = (stats.bad_step < 0) & ~jnp.isfinite(loss)
@@ -108,4 +117,4 @@ def make_run_epoch(network: Network, optimizer: optax.GradientTransformation, sh
         stats = stats._replace(bad_step=jnp.where((stats.bad_step < 0) & ~finite, stats.steps - 1, stats.bad_step))
         return state._replace(epoch=state.epoch + 1), stats
 
-    return jax.jit(run_epoch, static_argnames=("plan",), donate_argnums=0)
+    return compile_on(run_epoch, mesh, static_argnums=(4,), donate_argnums=(0,))

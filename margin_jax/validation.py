@@ -9,10 +9,10 @@ from margin_jax import masks, norms
 from margin_jax.config import MODEL_NAMES, default_config, flatten
 from margin_jax.data.load import NAMES as DATA_NAMES
 from margin_jax.errors import InputError
-from margin_jax.models.convolution import FORMULATIONS
 from margin_jax.models.initialisers import INITS
 from margin_jax.nearest import nearest
 from margin_jax.optimizers import OPTIMIZERS
+from margin_jax.tuning import CONVOLUTIONS
 
 
 def _check_keys(flat: dict[str, Any], known: dict[str, Any]) -> None:
@@ -39,15 +39,15 @@ def _positive(values: Any) -> bool:
 
 
 CHOICES = {
-    "data.name": DATA_NAMES, "model.name": MODEL_NAMES, "model.init": INITS, "model.conv": FORMULATIONS,
+    "data.name": DATA_NAMES, "model.name": MODEL_NAMES, "model.init": INITS, "model.conv": CONVOLUTIONS,
     "optimizer.name": OPTIMIZERS, "stop.rule": ("epochs", "separation"), "compress.rule": masks.RULES,
     "rho.mode": norms.MODES, "rho.norm": norms.KINDS,
 }
 RANGES = (
-    (("epochs", "micro_batch", "record.every"), lambda v: v >= 1, ">= 1"),
+    (("epochs", "record.every"), lambda v: v >= 1, ">= 1"),
     (("batch_size",), lambda v: v >= 0, ">= 1, or 0 for full gradient descent"),
     (("seed", "data.random_seed"), lambda v: 0 <= v < 2**32, "in 0..2^32 - 1"),
-    (("stop.after", "compress.keep", "compress.epochs", "record.piece", "optimizer.weight_decay",
+    (("micro_batch", "devices", "stop.after", "compress.keep", "compress.epochs", "record.piece", "optimizer.weight_decay",
       "checkpoint_seconds", "log_every_seconds"), lambda v: v >= 0, ">= 0"),
     (("model.init_std", "optimizer.learning_rate"), lambda v: v > 0, "> 0"),
     (("data.random_fraction", "record.dense_below"), lambda v: 0 <= v <= 1, "in [0, 1]"),

@@ -38,7 +38,7 @@ def test_defaults_are_valid_and_stay_as_they_are():
     ("model", 3, "model"),
     ("epochs", 0, "epochs should be >= 1, got 0"),
     ("batch_size", -1, "batch_size should be >= 1, or 0 for full gradient descent"),
-    ("micro_batch", 0, "micro_batch should be >= 1"),
+    ("micro_batch", -1, "micro_batch should be >= 0"),
     ("seed", -1, "seed should be in"),
     ("model.init_std", 0.0, "init_std should be > 0"),
     ("model.init_std", -0.1, "init_std should be > 0"),

@@ -14,20 +14,22 @@ from margin_jax.network import from_flax
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (5, 5), (8, 8), (7, 4)])
-@pytest.mark.parametrize("batch", [1, 3])
-def test_formulations_agree_in_values_and_gradients(size, batch):
+@pytest.mark.parametrize("batch", [1, 3, 6, 7])
+def test_formulations_agree_in_values_and_gradients(size, batch, monkeypatch):
     keys = jax.random.split(jax.random.key(0), 3)
     x, kernel = jax.random.normal(keys[0], (batch, *size, 3)), jax.random.normal(keys[1], (3, 3, 3, 5))
     cotangent = jax.random.normal(keys[2], convolution.convolve(x, kernel, "lax").shape)
     results = []
-    for name in ("patches", "lax"):
+    monkeypatch.setattr(convolution, "TILE", 2)
+    monkeypatch.setattr(convolution, "TILED_FROM", 2)
+    for name in ("patches", "tiled", "lax"):
         value, pull = jax.vjp(lambda x, k, name=name: convolution.convolve(x, k, name), x, kernel)
         results.append((value, *pull(cotangent)))
     truth = np.asarray(x, np.float64), np.asarray(kernel, np.float64), np.asarray(cotangent, np.float64)
     exact = (reference.conv_forward(*truth[:2]), *reference.conv_backward(*truth))
-    for patches, lax, numpy in zip(*results, exact, strict=True):
-        np.testing.assert_allclose(patches, numpy, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(lax, numpy, rtol=1e-5, atol=1e-5)
+    for *found, numpy in zip(*results, exact, strict=True):
+        for value in found:
+            np.testing.assert_allclose(value, numpy, rtol=1e-5, atol=1e-5)
 
 
 def test_formulations_agree_under_vmap():
@@ -39,13 +41,9 @@ def test_formulations_agree_under_vmap():
         np.testing.assert_allclose(*both, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("backend,mapped,expected", [("cpu", False, "patches"), ("cpu", True, "patches"),
-                                                     ("gpu", False, "lax"), ("gpu", True, "patches")])
-def test_auto_chooses_by_backend_and_mapping(backend, mapped, expected):
-    assert convolution.choose_formulation("auto", backend, mapped) == expected
-    assert convolution.choose_formulation("lax", backend, mapped) == "lax"
-    with pytest.raises(ValueError, match="auto, patches|'auto', 'patches'"):
-        convolution.choose_formulation("winograd", backend, mapped)
+def test_an_unknown_formulation_is_refused():
+    with pytest.raises(ValueError, match="'patches', 'tiled', 'lax'"):
+        convolution.convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), "winograd")
 
 
 def parameters_of(**kwargs):

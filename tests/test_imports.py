@@ -9,15 +9,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "margin_jax"
 EFFECTS = {"os", "pathlib", "shutil", "subprocess", "absl", "tensorflow_datasets", "orbax", "matplotlib", "tqdm",
            "requests", "ml_collections", "sklearn"}
-PURE = ["margins", "pieces", "distribution", "norms", "masks", "batching", "network", "optimizers", "state", "train",
+PURE = ["margins", "pieces", "devices", "tuning", "distribution", "norms", "masks", "batching", "network", "optimizers", "state", "train",
         "evaluate", "models/batch_norm", "models/build", "models/convnet", "models/convolution", "models/initialisers"]
 # A module may import from its own layer and those before it.
 LAYERS = [
-    {"errors", "nearest"},
+    {"errors", "nearest", "tuning", "devices"},
     {"pieces", "masks", "norms", "distribution", "models", "network", "data"},
     {"margins", "optimizers", "batching", "config"},
     {"state", "validation", "records"},
-    {"train", "evaluate", "results", "checkpoint"},
+    {"train", "evaluate", "results", "checkpoint", "runtime"},
     {"runs"},
     {"cli"},
 ]

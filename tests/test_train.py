@@ -114,7 +114,7 @@ def test_same_shape_new_mask_compiles_nothing():
 def test_an_epoch_has_no_host_callback_and_donates_its_state():
     examples, trainer = examples_of(*small_arrays(N)), Trainer(small_network())
     text = str(trainer.run_epoch.trace(trainer.state, examples, jnp.ones(N, bool), jnp.int32(4),
-                                       plan=Plan(4, True)).jaxpr)
+                                       Plan(4, True)).jaxpr)
     assert "while" in text and "callback" not in text and "infeed" not in text
     before = trainer.state
     trainer.epoch(examples, np.ones(N, bool), 4)

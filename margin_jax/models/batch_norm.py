@@ -3,9 +3,35 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 EPSILON = 1e-5
 MOMENTUM = 0.9  # of the running statistics; PyTorch writes the same as momentum=0.1
+
+
+def masked_moments(x: jax.Array, weights: jax.Array, axis: str | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Moments of each channel over the rows of weight 1, on all devices of the axis.
+
+    Args:
+      x: (B, H, W, C) float, this device's rows.
+      weights: (B,) float, 1 for rows that count and 0 for rows that do not; all 0 is allowed on some of the devices.
+      axis: name of the device axis, or None for one device.
+
+    Returns:
+      Count () float, mean (C,) and population variance (C,).
+    """
+    count = jnp.sum(weights) * (x.shape[1] * x.shape[2])
+    counts = weights[:, None, None, None] > 0  # a choice, not a product: 0 * NaN is NaN
+    mean = jnp.sum(jnp.where(counts, x, 0), (0, 1, 2)) / jnp.maximum(count, 1)
+    squares = jnp.sum(jnp.where(counts, jnp.square(x - mean[None, None, None]), 0), (0, 1, 2))
+    if axis is None:
+        return count, mean, squares / count
+    # One exchange; parts are combined around the common mean (Chan, Golub and LeVeque 1979), not by raw squares.
+    parts = lax.all_gather(jnp.stack([jnp.full_like(mean, count), mean, squares]), axis)
+    total = jnp.sum(parts[:, 0], 0)
+    mean = jnp.sum(parts[:, 0] * parts[:, 1], 0) / total
+    squares = jnp.sum(parts[:, 2] + parts[:, 0] * jnp.square(parts[:, 1] - mean[None]), 0)
+    return total[0], mean, squares / total
 
 
 class MaskedBatchNorm(nn.Module):
@@ -14,7 +40,11 @@ class MaskedBatchNorm(nn.Module):
     In training, mean and variance are taken over the rows of weight 1 alone; the variance that normalises is the
     population's, the one that enters the running average is the sample's (n/(n - 1)), as in PyTorch. A step with a
     single value per channel, which PyTorch refuses, has variance zero and is left out of the running variance.
+
+    `axis` names the device axis over which a step's rows are shared out; the statistics are then those of all of them.
     """
+
+    axis: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, weights: jax.Array) -> jax.Array:
@@ -34,10 +64,7 @@ class MaskedBatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         if train:
-            count = jnp.sum(weights) * (x.shape[1] * x.shape[2])
-            counts = weights[:, None, None, None] > 0  # a choice, not a product: 0 * NaN is NaN
-            mean = jnp.sum(jnp.where(counts, x, 0), (0, 1, 2)) / count
-            var = jnp.sum(jnp.where(counts, jnp.square(x - mean[None, None, None]), 0), (0, 1, 2)) / count
+            count, mean, var = masked_moments(x, weights, None if self.is_initializing() else self.axis)
             if not self.is_initializing():
                 sample = jnp.where(count > 1, var * (count / jnp.maximum(count - 1, 1)), running_var.value)
                 running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean

@@ -3,11 +3,12 @@
 from typing import Any
 
 from margin_jax.models.convnet import ConvNet
-from margin_jax.models.convolution import choose_formulation
 from margin_jax.network import Network, from_flax
+from margin_jax.tuning import choose_convolution
 
 
-def make_network(model: Any, num_classes: int, backend: str, mapped: bool = False) -> Network:
+def make_network(model: Any, num_classes: int, backend: str, mapped: bool = False,
+                 rows_axis: str | None = None) -> Network:
     """The network that `config.model` describes.
 
     Args:
@@ -15,10 +16,11 @@ def make_network(model: Any, num_classes: int, backend: str, mapped: bool = Fals
       num_classes: C >= 2.
       backend: `jax.default_backend()`, for the choice of the convolution's formulation.
       mapped: whether many networks run under vmap.
+      rows_axis: name of the device axis over which the rows of a step are shared out, if they are.
 
     Returns:
       Its pure functions.
     """
     module = ConvNet(num_classes, tuple(model.widths), model.batch_norm, model.biases, model.init, model.init_std,
-                     choose_formulation(model.conv, backend, mapped))
+                     choose_convolution(model.conv, backend, mapped), rows_axis)
     return from_flax(module, batched=model.batch_norm)

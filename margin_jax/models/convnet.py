@@ -23,7 +23,8 @@ class ConvNet(nn.Module):
     biases: bool = False
     initialiser: str = "pytorch"
     init_std: float = 0.03
-    conv: str = "patches"
+    conv: str = "tiled"
+    rows_axis: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, weights: jax.Array) -> jax.Array:
@@ -40,7 +41,7 @@ class ConvNet(nn.Module):
         for layer, width in enumerate(self.widths):
             x = Conv(width, self.initialiser, self.init_std, self.biases, self.conv, name=f"conv_{layer}")(x)
             if self.batch_norm:
-                x = MaskedBatchNorm(name=f"norm_{layer}")(x, train, weights)
+                x = MaskedBatchNorm(self.rows_axis, name=f"norm_{layer}")(x, train, weights)
             x = nn.relu(x)
         x = x.reshape(x.shape[0], -1)
         return nn.Dense(self.num_classes, self.biases, name="dense",

@@ -1,8 +1,14 @@
-"""3x3 convolution of stride 2, in two formulations with one parameter layout (height, width, in, out).
+"""3x3 convolution of stride 2, in three formulations with one parameter layout (height, width, in, out).
 
 `lax` is XLA's own convolution. `patches` gathers the nine taps by strided slices and multiplies once: XLA's CPU
-convolution becomes an order of magnitude slower inside a compiled loop or under vmap, this one does not.
+convolution becomes an order of magnitude slower inside a compiled loop or under vmap, this one does not. `tiled` is
+`patches` on a few rows at a time where there are many, so that the taps stay in a core's cache. Which one runs where:
+`margin_jax.tuning`.
 """
+
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,26 +17,9 @@ from jax import lax
 
 from margin_jax.models.initialisers import bias_init, fan_in, kernel_init
 
-FORMULATIONS = ("auto", "patches", "lax")
+FORMULATIONS = ("patches", "tiled", "lax")
 SIZE, STRIDE = 3, 2
-
-
-def choose_formulation(name: str, backend: str, mapped: bool) -> str:
-    """Resolves "auto": `patches` on CPU and for mapped networks everywhere, `lax` for one network on an accelerator.
-
-    Args:
-      name: one of FORMULATIONS.
-      backend: `jax.default_backend()`.
-      mapped: whether the network runs under vmap over parameters, which makes `lax` a grouped convolution.
-
-    Returns:
-      "patches" or "lax".
-    """
-    if name not in FORMULATIONS:
-        raise ValueError(f"expected a convolution of {FORMULATIONS}, got {name!r}")
-    if name != "auto":
-        return name
-    return "patches" if mapped or backend == "cpu" else "lax"
+TILE, TILED_FROM = 64, 256  # rows of a tile, and the number of rows above which there are tiles
 
 
 def patches(x: jax.Array) -> jax.Array:
@@ -51,26 +40,58 @@ def patches(x: jax.Array) -> jax.Array:
     return jnp.concatenate(taps, axis=-1)
 
 
-@jax.custom_vjp
-def _convolve_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _over_tiles(count: int, part: Callable[[jax.Array | int, int, Any], Any], carry: Any) -> Any:
+    """Folds part(start, rows, carry) over `count` rows, TILE at a time; the last rows are a smaller tile."""
+    whole = count // TILE
+    carry = lax.fori_loop(0, whole, lambda tile, carry: part(tile * TILE, TILE, carry), carry)
+    return part(whole * TILE, count % TILE, carry) if count % TILE else carry
+
+
+def _put(whole: jax.Array, part: jax.Array, start: jax.Array | int) -> jax.Array:
+    return lax.dynamic_update_slice_in_dim(whole, part, start, 0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve_patches(x: jax.Array, kernel: jax.Array, tiled: bool) -> jax.Array:
     """The product, with a backward pass that XLA's CPU compiler handles well; no forward-mode derivative."""
-    return patches(x) @ kernel.reshape(-1, kernel.shape[-1])
+    matrix, count = kernel.reshape(-1, kernel.shape[-1]), x.shape[0]
+    if not tiled or count <= TILED_FROM:
+        return patches(x) @ matrix
+
+    def part(start: jax.Array | int, rows: int, out: jax.Array) -> jax.Array:
+        return _put(out, patches(lax.dynamic_slice_in_dim(x, start, rows)) @ matrix, start)
+
+    height, width = (-(-size // STRIDE) for size in x.shape[1:3])
+    return _over_tiles(count, part, jnp.zeros((count, height, width, kernel.shape[-1]), x.dtype))
 
 
-def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolve_patches(x, kernel), (x, kernel)
+def _forward(x: jax.Array, kernel: jax.Array, tiled: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _convolve_patches(x, kernel, tiled), (x, kernel)
 
 
-def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _gradients(x: jax.Array, matrix: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     # Autodiff writes the kernel's gradient as gradient^T patches, transposed afterwards, which is slow on CPU: written
     # as patches^T gradient, an epoch without BatchNorm takes about half the time. Gathering the patches anew costs no
     # more than storing them.
-    x, kernel = saved
     taps, pull = jax.vjp(patches, x)
     rows = (0, 1, 2)
-    d_kernel = lax.dot_general(taps, gradient, ((rows, rows), ((), ())))
-    d_taps = gradient @ kernel.reshape(-1, kernel.shape[-1]).T
-    return pull(d_taps)[0], d_kernel.reshape(kernel.shape)
+    return pull(gradient @ matrix.T)[0], lax.dot_general(taps, gradient, ((rows, rows), ((), ())))
+
+
+def _backward(tiled: bool, saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    matrix, count = kernel.reshape(-1, kernel.shape[-1]), x.shape[0]
+    if not tiled or count <= TILED_FROM:
+        d_x, d_matrix = _gradients(x, matrix, gradient)
+        return d_x, d_matrix.reshape(kernel.shape)
+
+    def part(start: jax.Array | int, rows: int, done: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        d_x, d_matrix = _gradients(lax.dynamic_slice_in_dim(x, start, rows), matrix,
+                                   lax.dynamic_slice_in_dim(gradient, start, rows))
+        return _put(done[0], d_x, start), done[1] + d_matrix
+
+    d_x, d_matrix = _over_tiles(count, part, (jnp.zeros_like(x), jnp.zeros_like(matrix)))
+    return d_x, d_matrix.reshape(kernel.shape)
 
 
 _convolve_patches.defvjp(_forward, _backward)
@@ -82,13 +103,18 @@ def convolve(x: jax.Array, kernel: jax.Array, formulation: str) -> jax.Array:
     Args:
       x: (B, H, W, C) float.
       kernel: (3, 3, C, O) float.
-      formulation: "patches" or "lax"; equal to float rounding. Only "lax" has forward-mode derivatives (`jax.jvp`).
+      formulation: one of FORMULATIONS; equal to float rounding. Only "lax" has forward-mode derivatives (`jax.jvp`).
 
     Returns:
       (B, ceil(H/2), ceil(W/2), O) float.
+
+    Raises:
+      ValueError: unknown formulation.
     """
-    if formulation == "patches":
-        return _convolve_patches(x, kernel)
+    if formulation not in FORMULATIONS:
+        raise ValueError(f"expected a convolution of {FORMULATIONS}, got {formulation!r}")
+    if formulation != "lax":
+        return _convolve_patches(x, kernel, formulation == "tiled")
     return lax.conv_general_dilated(x, kernel, (STRIDE, STRIDE), ((1, 1), (1, 1)),
                                     dimension_numbers=("NHWC", "HWIO", "NHWC"))
 

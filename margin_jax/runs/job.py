@@ -8,29 +8,41 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 import margin_jax
 from margin_jax import data, validation
 from margin_jax.data.split import Dataset, digest
 from margin_jax.data.standardise import channel_statistics
+from margin_jax.devices import ROWS, replicate, row_mesh, size_of
+from margin_jax.errors import InputError
 from margin_jax.evaluate import Evaluate, make_evaluate
 from margin_jax.models.build import make_network
 from margin_jax.network import Network
 from margin_jax.optimizers import make_optimizer
 from margin_jax.state import Examples, TrainState, make_examples, make_state
 from margin_jax.train import RunEpoch, make_run_epoch
+from margin_jax.tuning import evaluation_piece, training_devices, training_piece
 
 PACKAGES = ("margin_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-EVALUATION_PIECE = {"cpu": 50}  # fits the cache of a core: pieces of 500 and more take half as long again
-EVALUATION_PIECE_ELSEWHERE = 1000
 
 
 class Job(NamedTuple):
-    """What a run works with; `state` is the fresh network."""
+    """What a run works with.
+
+    Attributes:
+      network, run_epoch, evaluate: of one architecture.
+      mesh: the devices among which rows are shared out, None for one.
+      micro_batch: most rows at once where a step may be cut into pieces.
+      train, test: the data, on all those devices.
+      state: the fresh network, on all those devices.
+    """
 
     network: Network
     run_epoch: RunEpoch
     evaluate: Evaluate
+    mesh: Mesh | None
+    micro_batch: int
     train: Examples
     test: Examples
     state: TrainState
@@ -51,16 +63,21 @@ def make_job(config: Any, dataset: Dataset) -> Job:
     Images are standardised per channel by the training rows that the run starts from, all of them; a removal later on
     leaves mean and std as they are, since it must not change the network's function.
     """
-    backend = jax.default_backend()
-    network = make_network(config.model, len(dataset.class_names), backend)
-    section = config.optimizer
+    backend, section = jax.default_backend(), config.optimizer
+    count = config.devices or training_devices(config.batch_size, backend, len(jax.local_devices()))
+    if count > len(jax.local_devices()):
+        raise InputError(f"config: devices should be at most the {len(jax.local_devices())} of this process, "
+                         f"got {count}; 0 lets margin_jax choose")
+    mesh = row_mesh(count)
+    network = make_network(config.model, len(dataset.class_names), backend, rows_axis=ROWS if mesh else None)
     optimizer = make_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
     mean, std = channel_statistics(dataset.train.images, np.ones(dataset.train.labels.size, bool))
-    piece = config.record.piece or EVALUATION_PIECE.get(backend, EVALUATION_PIECE_ELSEWHERE)
-    return Job(network, make_run_epoch(network, optimizer, config.shuffle), make_evaluate(network, piece),
-               make_examples(dataset.train.images, dataset.train.labels, mean, std),
-               make_examples(dataset.test.images, dataset.test.labels, mean, std),
-               make_state(network, optimizer, dataset.train.images.shape[1:], config.seed))
+    train, test = (replicate(make_examples(split.images, split.labels, mean, std), mesh)
+                   for split in (dataset.train, dataset.test))
+    state = replicate(make_state(network, optimizer, dataset.train.images.shape[1:], config.seed), mesh)
+    return Job(network, make_run_epoch(network, optimizer, config.shuffle, mesh),
+               make_evaluate(network, config.record.piece or evaluation_piece(backend), mesh), mesh,
+               config.micro_batch or training_piece(backend), train, test, state)
 
 
 def _git_revision() -> str:
@@ -78,7 +95,7 @@ def describe(config: Any, dataset: Dataset, job: Job) -> dict[str, Any]:
     return {
         "config": config.to_dict(),
         "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in PACKAGES}},
-        "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {jax.device_count()}",
+        "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {size_of(job.mesh)}",
         "git_revision": _git_revision(),
         "data": {"name": dataset.name, "class_names": list(dataset.class_names), "train": dataset.train.labels.size,
                  "test": dataset.test.labels.size, "image_shape": list(dataset.train.images.shape[1:]),

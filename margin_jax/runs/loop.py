@@ -10,6 +10,7 @@ import numpy as np
 from margin_jax.batching import make_plan
 from margin_jax.checkpoint import Checkpoints
 from margin_jax.data.split import Dataset
+from margin_jax.devices import size_of
 from margin_jax.errors import DivergedError
 from margin_jax.evaluate import Evaluation
 from margin_jax.results import RunFolder
@@ -49,8 +50,9 @@ class TrainRun:
         if self.checkpoints.latest_epoch() is None:
             self.checkpoints.save(0, self.snapshot)
         else:
-            self.snapshot = jax.tree.map(lambda new, like: jnp.asarray(new) if isinstance(like, jax.Array) else new,
-                                         self.checkpoints.restore(self.snapshot), self.snapshot)
+            self.snapshot = jax.tree.map(
+                lambda new, like: jax.device_put(new, like.sharding) if isinstance(like, jax.Array) else new,
+                self.checkpoints.restore(self.snapshot), self.snapshot)
         self.folder.rewind(self.epoch, self.dataset.train.labels.size)
         self._write_mask()
 
@@ -62,8 +64,8 @@ class TrainRun:
     def train_epoch(self) -> EpochStats:
         """Trains one epoch on the kept rows; raises DivergedError, after closing the run, if it stops being finite."""
         state, progress = self.snapshot
-        plan, batch = make_plan(self.config.batch_size, int(progress.mask.sum()), self.config.micro_batch,
-                                self.job.network.batched)
+        plan, batch = make_plan(self.config.batch_size, int(progress.mask.sum()), self.job.micro_batch,
+                                self.job.network.batched, size_of(self.job.mesh), progress.mask.size)
         state, stats = self.job.run_epoch(state, self.job.train, jnp.asarray(progress.mask), jnp.int32(batch), plan)
         stats = jax.device_get(stats)
         self.snapshot = Snapshot(state, progress)

@@ -1,0 +1,52 @@
+"""What a process settles before JAX starts: devices on a CPU, and where compiled programs are kept."""
+
+import os
+import pathlib
+
+import jax
+from absl import logging
+
+from margin_jax.tuning import training_devices
+
+MOST_CPU_DEVICES = 8
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # the cores that this process may use, where the system tells
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _use_cpu_devices(count: int) -> None:
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # JAX has started already, as in a notebook: what it has is used
+        logging.info("JAX has started before margin_jax: it keeps its number of CPU devices")
+
+
+def cache_dir() -> pathlib.Path:
+    """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, else `margin_jax/xla` in the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(named) if named else pathlib.Path(base) / "margin_jax" / "xla"
+
+
+def prepare(batch_size: int, networks: int = 1) -> None:
+    """Call once, before the first array is made; without it everything works, slower on a CPU.
+
+    A CPU becomes as many devices as there are cores, at most MOST_CPU_DEVICES, among which the rows of a step or the
+    networks of a sweep are shared out; XLA's threads within an operation help less (docs/performance.md). A single
+    network with steps of few rows takes one device and, through XLA's variable NPROC, one thread.
+
+    Args:
+      batch_size: rows per step, 0 for all.
+      networks: trained together.
+    """
+    devices = min(_cores(), MOST_CPU_DEVICES)
+    if networks == 1 and training_devices(batch_size, "cpu", devices) == 1:
+        os.environ.setdefault("NPROC", "1")
+        devices = 1
+    _use_cpu_devices(devices)
+    if CACHE_VARIABLE not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
