@@ -31,6 +31,19 @@ class Evaluation(NamedTuple):
 Evaluate = Callable[[Params, BatchStats, Examples], Evaluation]
 
 
+def evaluate_function(network: Network, piece: int) -> Evaluate:
+    """The pass of one architecture, not compiled; arguments as of `make_evaluate`."""
+
+    def evaluate(params: Params, batch_stats: BatchStats, examples: Examples) -> Evaluation:
+        def rows(images: jax.Array, labels: jax.Array) -> Evaluation:
+            logits = network.logits(params, batch_stats, standardised(images, examples))
+            return Evaluation(margins(logits, labels), optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+        return map_pieces(rows, (examples.images, examples.labels), piece)
+
+    return evaluate
+
+
 def make_evaluate(network: Network, piece: int, mesh: Mesh | None = None) -> Evaluate:
     """Compiles the pass of one architecture.
 
@@ -43,13 +56,7 @@ def make_evaluate(network: Network, piece: int, mesh: Mesh | None = None) -> Eva
       evaluate(params, batch_stats, examples) -> Evaluation, with the running statistics of BatchNorm.
     """
 
-    def evaluate_rows(params: Params, batch_stats: BatchStats, examples: Examples) -> Evaluation:
-        def rows(images: jax.Array, labels: jax.Array) -> Evaluation:
-            logits = network.logits(params, batch_stats, standardised(images, examples))
-            return Evaluation(margins(logits, labels), optax.softmax_cross_entropy_with_integer_labels(logits, labels))
-
-        return map_pieces(rows, (examples.images, examples.labels), piece)
-
+    evaluate_rows = evaluate_function(network, piece)
     if mesh is None:
         return jax.jit(evaluate_rows)
 

@@ -76,21 +76,9 @@ def step_gradients(network: Network, state: TrainState, examples: Examples, orde
     return gradient, batch_stats, loss, errors
 
 
-def make_run_epoch(network: Network, optimizer: optax.GradientTransformation, shuffle: bool,
+def epoch_function(network: Network, optimizer: optax.GradientTransformation, shuffle: bool,
                    mesh: Mesh | None = None) -> RunEpoch:
-    """Compiles the epoch of one architecture and optimiser.
-
-    Args:
-      network: its pure functions.
-      optimizer: from `make_optimizer`; the learning rate in the state is the one used.
-      shuffle: a new order of the kept rows every epoch, from the state's key and epoch; else ascending ids.
-      mesh: of `devices.row_mesh`: each step's rows are shared out among its devices, on all of which state and
-        examples must lie (`devices.replicate`).
-
-    Returns:
-      run_epoch(state, examples, mask (N,) boolean, batch () int, plan) -> (state, EpochStats), compiled once per
-      `plan`. `batch` and `plan` come from `make_plan`; the mask has at least one row. `state` is donated.
-    """
+    """The epoch of one architecture and optimiser, not compiled; arguments as of `make_run_epoch`."""
 
     def run_epoch(state: TrainState, examples: Examples, mask: jax.Array, batch: jax.Array,
                   plan: Plan) -> tuple[TrainState, EpochStats]:
@@ -117,4 +105,22 @@ def make_run_epoch(network: Network, optimizer: optax.GradientTransformation, sh
         stats = stats._replace(bad_step=jnp.where((stats.bad_step < 0) & ~finite, stats.steps - 1, stats.bad_step))
         return state._replace(epoch=state.epoch + 1), stats
 
-    return compile_on(run_epoch, mesh, static_argnums=(4,), donate_argnums=(0,))
+    return run_epoch
+
+
+def make_run_epoch(network: Network, optimizer: optax.GradientTransformation, shuffle: bool,
+                   mesh: Mesh | None = None) -> RunEpoch:
+    """Compiles the epoch of one architecture and optimiser.
+
+    Args:
+      network: its pure functions.
+      optimizer: from `make_optimizer`; the learning rate in the state is the one used.
+      shuffle: a new order of the kept rows every epoch, from the state's key and epoch; else ascending ids.
+      mesh: of `devices.row_mesh`: each step's rows are shared out among its devices, on all of which state and
+        examples must lie (`devices.replicate`).
+
+    Returns:
+      run_epoch(state, examples, mask (N,) boolean, batch () int, plan) -> (state, EpochStats), compiled once per
+      `plan`. `batch` and `plan` come from `make_plan`; the mask has at least one row. `state` is donated.
+    """
+    return compile_on(epoch_function(network, optimizer, shuffle, mesh), mesh, static_argnums=(4,), donate_argnums=(0,))

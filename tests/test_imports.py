@@ -10,7 +10,7 @@ PACKAGE = ROOT / "margin_jax"
 EFFECTS = {"os", "pathlib", "shutil", "subprocess", "absl", "tensorflow_datasets", "orbax", "matplotlib", "tqdm",
            "requests", "ml_collections", "sklearn"}
 PURE = ["margins", "pieces", "devices", "tuning", "distribution", "norms", "masks", "batching", "network", "optimizers", "state", "train",
-        "evaluate", "models/batch_norm", "models/build", "models/convnet", "models/convolution", "models/initialisers"]
+        "evaluate", "ensemble", "models/batch_norm", "models/build", "models/convnet", "models/convolution", "models/initialisers"]
 # A module may import from its own layer and those before it.
 LAYERS = [
     {"errors", "nearest", "tuning", "devices"},
@@ -18,6 +18,7 @@ LAYERS = [
     {"margins", "optimizers", "batching", "config"},
     {"state", "validation", "records"},
     {"train", "evaluate", "results", "checkpoint", "runtime"},
+    {"ensemble"},
     {"runs"},
     {"cli"},
 ]

@@ -1,0 +1,72 @@
+"""Many networks together: each as if alone, whatever their number and whatever becomes of the others."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from helpers import assert_trees_close, assert_trees_equal, examples_of, small_arrays, small_network
+from margin_jax.batching import make_plan
+from margin_jax.ensemble import MAPPINGS, join, make_ensemble, make_states
+from margin_jax.evaluate import make_evaluate
+from margin_jax.optimizers import make_optimizer
+from margin_jax.state import make_state
+from margin_jax.train import make_run_epoch
+
+N, KEPT, BATCH, PIECE = 23, 17, 5, 4
+OPTIMIZER = make_optimizer("sgd", 0.05)
+MASK = np.arange(N) >= N - KEPT
+
+
+def together(network, states, count, mapping, shuffle=False, epochs=2, devices=4):
+    ensemble = make_ensemble(network, OPTIMIZER, shuffle, PIECE, jax.devices()[:devices], mapping)
+    plan, batch = make_plan(BATCH, KEPT, 256, network.batched)
+    examples, mask, batch = ensemble.copy((examples_of(*small_arrays(N)), MASK, np.int32(batch)))
+    states = ensemble.place(states)
+    for _ in range(epochs):
+        states, stats = ensemble.run_epoch(states, examples, mask, batch, plan)
+    found = ensemble.evaluate(states.params, states.batch_stats, examples)
+    return join((states, stats, found), count)
+
+
+def alone(network, state, shuffle=False, epochs=2):
+    run_epoch = make_run_epoch(network, OPTIMIZER, shuffle)
+    plan, batch = make_plan(BATCH, KEPT, 256, network.batched)
+    examples = examples_of(*small_arrays(N))
+    for _ in range(epochs):
+        state, stats = run_epoch(state, examples, jnp.asarray(MASK), jnp.int32(batch), plan)
+    return state, stats, make_evaluate(network, PIECE)(state.params, state.batch_stats, examples)
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("count,devices,batch_norm,shuffle", [(1, 4, False, False), (4, 4, False, True),
+                                                              (6, 4, True, False), (3, 1, False, False)])
+def test_each_network_is_trained_as_if_alone(mapping, count, devices, batch_norm, shuffle):
+    network, seeds = small_network(batch_norm=batch_norm), list(range(10, 10 + count))
+    states = make_states(network, OPTIMIZER, (8, 8, 3), seeds)
+    rates = jnp.linspace(0.01, 0.05, count)  # each its own learning rate, as data
+    states.opt_state.hyperparams["learning_rate"] = rates
+    found = together(network, states, count, mapping, shuffle, devices=devices)
+    for r in {0, count - 1}:
+        state = make_state(network, OPTIMIZER, (8, 8, 3), seeds[r])
+        state.opt_state.hyperparams["learning_rate"] = rates[r]
+        expected = alone(network, state, shuffle)
+        assert_trees_close(jax.tree.map(lambda leaf, r=r: leaf[r], found), expected, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_a_network_that_diverges_leaves_the_others_as_they_are(mapping):
+    network = small_network()
+    states = make_states(network, OPTIMIZER, (8, 8, 3), range(5))
+    healthy = together(network, states, 5, mapping, devices=2)
+    spoilt = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan) if leaf.dtype == jnp.float32 else leaf, states.params)
+    found = together(network, states._replace(params=spoilt), 5, mapping, devices=2)
+    assert found[1].bad_step.tolist() == [-1, 0, -1, -1, -1]
+    others = np.array([0, 2, 3, 4])
+    assert_trees_equal(*(jax.tree.map(lambda leaf: leaf[others], run) for run in (healthy, found)))
+
+
+def test_unknown_mappings_and_no_devices_are_refused():
+    for devices, mapping in ((jax.devices(), "scan"), ([], "loop")):
+        with pytest.raises(ValueError, match="expected a mapping of"):
+            make_ensemble(small_network(), OPTIMIZER, False, PIECE, devices, mapping)
