@@ -1,8 +1,9 @@
 """Many networks of one architecture, trained in one program: on every device its share of them.
 
-`jax.pmap` goes across devices. Within a device the networks run under `jax.vmap`, which turns their matmuls into batched
-ones, or one after another in a loop, which on a CPU is faster, since one network already fills a core and several do not
-fit its cache (docs/performance.md). A count that the devices do not divide is padded with copies of the last network.
+`jax.pmap` goes across devices. Within a device the networks run under `jax.vmap`, which turns their matmuls into
+batched ones, or one after another in a loop, which on a CPU is faster, since one network already fills a core and
+several do not fit its cache (docs/performance.md). A count that
+the devices do not divide is padded with copies of the last network.
 """
 
 from collections.abc import Callable, Sequence

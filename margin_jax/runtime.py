@@ -12,7 +12,8 @@ MOST_CPU_DEVICES = 8
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Processor cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # the cores that this process may use, where the system tells
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
@@ -42,7 +43,7 @@ def prepare(batch_size: int, networks: int = 1) -> None:
       batch_size: rows per step, 0 for all.
       networks: trained together.
     """
-    devices = min(_cores(), MOST_CPU_DEVICES)
+    devices = min(cores(), MOST_CPU_DEVICES)
     if networks == 1 and training_devices(batch_size, "cpu", devices) == 1:
         os.environ.setdefault("NPROC", "1")
         devices = 1

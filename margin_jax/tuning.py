@@ -54,3 +54,8 @@ def training_devices(batch_size: int, backend: str, available: int) -> int:
     if backend != CPU:
         return 1
     return max(1, min(available, batch_size // 5)) if batch_size else available
+
+
+def ensemble_mapping(backend: str) -> str:
+    """How networks of one device are mapped: one after another on CPU, where several do not fit a core's cache."""
+    return "loop" if backend == CPU else "vmap"

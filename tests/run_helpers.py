@@ -20,8 +20,8 @@ def write_npz(path, count: int = 30, num_classes: int = 3, **changes) -> None:
 def run_config(path, **changes):
     """A config for the file; keys in `changes` write "__" for "."."""
     config = default_config()
-    config.update({"data": {"name": "npz", "dir": str(path)}, "model": {"widths": (4,)}, "batch_size": 7, "epochs": 4, "devices": 1,
-                   "checkpoint_seconds": 0.0, "log_every_seconds": 0.0})
+    config.update({"data": {"name": "npz", "dir": str(path)}, "model": {"widths": (4,)}, "batch_size": 7,
+                   "epochs": 4, "devices": 1, "checkpoint_seconds": 0.0, "log_every_seconds": 0.0})
     for key, value in changes.items():
         section, *last = key.split("__")
         if last:

@@ -9,8 +9,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "margin_jax"
 EFFECTS = {"os", "pathlib", "shutil", "subprocess", "absl", "tensorflow_datasets", "orbax", "matplotlib", "tqdm",
            "requests", "ml_collections", "sklearn"}
-PURE = ["margins", "pieces", "devices", "tuning", "distribution", "norms", "masks", "batching", "network", "optimizers", "state", "train",
-        "evaluate", "ensemble", "models/batch_norm", "models/build", "models/convnet", "models/convolution", "models/initialisers"]
+PURE = ["margins", "pieces", "devices", "tuning", "distribution", "norms", "masks", "batching", "network",
+        "optimizers", "state", "train", "evaluate", "ensemble", "models/batch_norm", "models/build", "models/convnet",
+        "models/convolution", "models/initialisers"]
 # A module may import from its own layer and those before it.
 LAYERS = [
     {"errors", "nearest", "tuning", "devices"},
@@ -19,7 +20,7 @@ LAYERS = [
     {"state", "validation", "records"},
     {"train", "evaluate", "results", "checkpoint", "runtime"},
     {"ensemble"},
-    {"runs"},
+    {"runs", "bench"},
     {"cli"},
 ]
 
@@ -57,6 +58,10 @@ def test_pure_modules_import_no_effects(name):
     ours = {".".join(n.split(".")[:2]) for n in imported(PACKAGE / f"{name}.py") if n.startswith("margin_jax")}
     assert not ours & {"margin_jax.results", "margin_jax.records", "margin_jax.checkpoint", "margin_jax.runs",
                        "margin_jax.data"}
+
+
+def test_only_the_benchmark_knows_torch():
+    assert [p for p in MODULES if any(n.startswith("torch") for n in imported(p))] == [PACKAGE / "bench" / "pytorch.py"]
 
 
 def test_only_one_module_knows_orbax_and_none_mentions_pmap_outside_the_ensemble():

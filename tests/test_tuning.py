@@ -30,7 +30,7 @@ def test_rows_are_shared_out_where_each_device_has_five(batch_size, available, e
 SCRIPT = """
 import os, sys
 from margin_jax import runtime
-runtime._cores = lambda: 4
+runtime.cores = lambda: 4
 runtime.prepare(batch_size=int(sys.argv[1]), networks=int(sys.argv[2]))
 import jax
 print(len(jax.devices()), os.environ.get("NPROC"), jax.config.jax_compilation_cache_dir)

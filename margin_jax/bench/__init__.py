@@ -1,0 +1,1 @@
+"""Ratios against PyTorch and against ourselves, measured in one run; see launch/benchmark.py."""

@@ -1,0 +1,113 @@
+"""Our side of the benchmark: the library's own functions, as `runs` calls them."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from margin_jax import ensemble as many
+from margin_jax import tuning
+from margin_jax.batching import make_plan
+from margin_jax.bench.timing import Work
+from margin_jax.config import default_config
+from margin_jax.devices import ROWS, compile_on, replicate, row_mesh, size_of
+from margin_jax.evaluate import make_evaluate
+from margin_jax.models.build import make_network
+from margin_jax.network import Network
+from margin_jax.optimizers import make_optimizer
+from margin_jax.pieces import map_pieces
+from margin_jax.state import Examples, make_examples, make_state, standardised
+from margin_jax.train import make_run_epoch
+
+SHAPE = (32, 32, 3)
+
+
+@functools.cache
+def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random pictures of CIFAR's shape and labels of ten classes: times do not depend on what is in them."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, *SHAPE), dtype=np.uint8), rng.integers(0, 10, count).astype(np.int32)
+
+
+def _examples(count: int) -> Examples:
+    return make_examples(*pictures(count), np.full(3, 120.0), np.full(3, 60.0))
+
+
+def _network(batch_norm: bool, mesh: Any = None, mapped: bool = False) -> Network:
+    model = default_config().model
+    model.batch_norm = batch_norm
+    return make_network(model, 10, jax.default_backend(), mapped, ROWS if mesh else None)
+
+
+def _mesh(batch: int, devices: int) -> Any:
+    available = len(jax.local_devices())
+    return row_mesh(devices or tuning.training_devices(batch, jax.default_backend(), available))
+
+
+def epoch(count: int, batch: int, batch_norm: bool, kept: int = 0, devices: int = 0) -> Work:
+    """One training epoch.
+
+    Args:
+      count: N.
+      batch: rows per step, 0 for all kept.
+      batch_norm: after each convolution.
+      kept: rows of the mask that are true, 0 for all.
+      devices: 0 for the library's own choice.
+    """
+    mesh, optimizer, kept = _mesh(batch, devices), make_optimizer("sgd", 0.001), kept or count
+    network = _network(batch_norm, mesh)
+    run_epoch = make_run_epoch(network, optimizer, False, mesh)
+    plan, rows = make_plan(batch, kept, tuning.training_piece(jax.default_backend()), batch_norm, size_of(mesh), count)
+    examples, mask, rows = replicate((_examples(count), jnp.arange(count) < kept, jnp.int32(rows)), mesh)
+    box = [replicate(make_state(network, optimizer, SHAPE, 0), mesh)]
+
+    def work() -> None:
+        box[0], stats = run_epoch(box[0], examples, mask, rows, plan)
+        jax.block_until_ready((box[0], stats))
+
+    return work
+
+
+def margin_pass(count: int, batch_norm: bool) -> Work:
+    """Margins and losses of all examples."""
+    mesh, optimizer = _mesh(0, 0), make_optimizer("sgd", 0.001)
+    network = _network(batch_norm, mesh)
+    evaluate = make_evaluate(network, tuning.evaluation_piece(jax.default_backend()), mesh)
+    state, examples = replicate((make_state(network, optimizer, SHAPE, 0), _examples(count)), mesh)
+    return lambda: jax.block_until_ready(evaluate(state.params, state.batch_stats, examples))
+
+
+def forward_pass(count: int, batch_norm: bool) -> Work:
+    """Logits of all examples and nothing else."""
+    mesh, optimizer = _mesh(0, 0), make_optimizer("sgd", 0.001)
+    network, piece = _network(batch_norm, mesh), tuning.evaluation_piece(jax.default_backend())
+    share = count // size_of(mesh)
+
+    def logits(state: Any, examples: Examples) -> jax.Array:
+        first = jax.lax.axis_index(ROWS) * share if mesh else 0
+        images = jax.lax.dynamic_slice_in_dim(examples.images, first, share)
+        return map_pieces(lambda rows: network.logits(state.params, state.batch_stats, standardised(rows, examples)),
+                          (images,), piece)
+
+    forward = compile_on(logits, mesh, per_device=True)
+    arguments = replicate((make_state(network, optimizer, SHAPE, 0), _examples(count)), mesh)
+    return lambda: jax.block_until_ready(forward(*arguments))
+
+
+def networks_together(networks: int, count: int, batch: int) -> Work:
+    """One epoch of many networks without BatchNorm in one program."""
+    network, optimizer = _network(False, mapped=True), make_optimizer("sgd", 0.001)
+    backend = jax.default_backend()
+    ensemble = many.make_ensemble(network, optimizer, False, tuning.evaluation_piece(backend),
+                                  jax.local_devices()[:networks], tuning.ensemble_mapping(backend))
+    plan, rows = make_plan(batch, count, tuning.training_piece(backend), False)
+    shared = ensemble.copy((_examples(count), np.ones(count, bool), np.int32(rows)))
+    box = [ensemble.place(many.make_states(network, optimizer, SHAPE, range(networks)))]
+
+    def work() -> None:
+        box[0], stats = ensemble.run_epoch(box[0], *shared, plan)
+        jax.block_until_ready((box[0], stats))
+
+    return work
