@@ -16,6 +16,7 @@ from margin_jax.config import default_config
 def get_config() -> ConfigDict:
     """Digits, ConvNet, SGD; removal at data separation."""
     config = default_config()
+    config.devices = 1  # the numbers below on any number of cores; pictures of 8x8 gain nothing from more
     config.epochs = 100
     config.stop.rule = "separation"
     config.compress.keep = 100

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 ROWS = "rows"
@@ -49,11 +48,17 @@ def share_of(start: jax.Array, stop: jax.Array, mesh: Mesh | None) -> tuple[jax.
 
 
 def total(tree: Any, mesh: Mesh | None) -> Any:
-    """Sums a pytree over the devices as one float32 vector, since each exchange costs tens of microseconds on CPU."""
+    """Sums a pytree of float32 over the devices as one vector: each exchange costs tens of microseconds on CPU."""
     if mesh is None:
         return tree
-    flat, unravel = ravel_pytree(tree)
-    return unravel(lax.psum(flat, ROWS))
+    leaves, structure = jax.tree.flatten(tree)
+    starts = np.cumsum([0, *(leaf.size for leaf in leaves)]).tolist()
+    flat = lax.empty((starts[-1],), jnp.float32)
+    for leaf, start in zip(leaves, starts, strict=False):  # XLA's CPU concatenation takes milliseconds for this
+        flat = lax.dynamic_update_slice_in_dim(flat, leaf.reshape(-1), start, 0)
+    flat = lax.psum(flat, ROWS)
+    sums = [flat[start:start + leaf.size].reshape(leaf.shape) for leaf, start in zip(leaves, starts, strict=False)]
+    return jax.tree.unflatten(structure, sums)
 
 
 def compile_on(fn: Callable[..., Any], mesh: Mesh | None, per_device: bool = False,

@@ -6,7 +6,7 @@ import pathlib
 import jax
 from absl import logging
 
-from margin_jax.tuning import training_devices
+from margin_jax.tuning import one_thread, training_devices
 
 MOST_CPU_DEVICES = 8
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
@@ -37,7 +37,7 @@ def prepare(batch_size: int, networks: int = 1) -> None:
 
     A CPU becomes as many devices as there are cores, at most MOST_CPU_DEVICES, among which the rows of a step or the
     networks of a sweep are shared out; XLA's threads within an operation help less (docs/performance.md). A single
-    network with steps of few rows takes one device and, through XLA's variable NPROC, one thread.
+    network with steps of few rows takes one device and, below ten rows, one thread (XLA's variable NPROC).
 
     Args:
       batch_size: rows per step, 0 for all.
@@ -45,8 +45,9 @@ def prepare(batch_size: int, networks: int = 1) -> None:
     """
     devices = min(cores(), MOST_CPU_DEVICES)
     if networks == 1 and training_devices(batch_size, "cpu", devices) == 1:
-        os.environ.setdefault("NPROC", "1")
         devices = 1
+        if one_thread(batch_size):
+            os.environ.setdefault("NPROC", "1")
     _use_cpu_devices(devices)
     if CACHE_VARIABLE not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir()))

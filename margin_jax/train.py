@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from margin_jax.batching import Plan, epoch_order, piece_rows
-from margin_jax.devices import compile_on, share_of, total
+from margin_jax.devices import ROWS, compile_on, share_of, total
 from margin_jax.margins import margins
 from margin_jax.network import BatchStats, Network, Params
 from margin_jax.state import EpochStats, Examples, TrainState, standardised
@@ -54,7 +54,8 @@ def step_gradients(network: Network, state: TrainState, examples: Examples, orde
                    stop: jax.Array, plan: Plan, mesh: Mesh | None) -> Gradients:
     """Gradient of the mean cross-entropy over the step's rows order[start:stop]; returns as `piece_gradients`.
 
-    With several pieces the sums are taken piece by piece, in order; with several devices, device by device.
+    With several pieces the sums are taken piece by piece, in order. With several devices the gradient is that of all of
+    them, while loss and errors are this device's share.
     """
     denominator = (stop - start).astype(jnp.float32)
     first, last = share_of(start, stop, mesh)
@@ -72,8 +73,16 @@ def step_gradients(network: Network, state: TrainState, examples: Examples, orde
     else:
         zero = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats, jnp.float32(0), jnp.int32(0))
         gradient, batch_stats, loss, errors = lax.fori_loop(0, -(-(last - first) // plan.piece), add, zero)
-    gradient, loss, errors = total((gradient, loss, errors), mesh)
-    return gradient, batch_stats, loss, errors
+    return total(gradient, mesh), batch_stats, loss, errors
+
+
+def _of_all_devices(stats: EpochStats, mesh: Mesh | None) -> EpochStats:
+    """What the devices saw of the same steps, each in its own rows, put together."""
+    if mesh is None:
+        return stats
+    first = lax.pmin(jnp.where(stats.bad_step < 0, stats.steps, stats.bad_step), ROWS)
+    return EpochStats(lax.psum(stats.loss, ROWS), lax.psum(stats.errors, ROWS), stats.steps,
+                      jnp.where(first < stats.steps, first, -1))
 
 
 def epoch_function(network: Network, optimizer: optax.GradientTransformation, shuffle: bool,
@@ -100,6 +109,7 @@ def epoch_function(network: Network, optimizer: optax.GradientTransformation, sh
 
         stats = EpochStats(jnp.float32(0), jnp.int32(0), jnp.int32(0), jnp.int32(-1))
         state, stats = lax.fori_loop(0, -(-kept // batch), step, (state, stats))
+        stats = _of_all_devices(stats, mesh)
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)]))
         # The last update can spoil the parameters after the last loss was seen.
         stats = stats._replace(bad_step=jnp.where((stats.bad_step < 0) & ~finite, stats.steps - 1, stats.bad_step))

@@ -89,10 +89,10 @@ def test_a_pattern_that_names_nothing_is_refused():
 @pytest.mark.slow
 def test_rows_without_pytorch_are_measured_in_their_own_process(tmp_path):
     path = tmp_path / "row.json"
-    subprocess.run([sys.executable, ROOT / "launch" / "benchmark.py", "--inner=devices: two, batch 10",
+    subprocess.run([sys.executable, ROOT / "launch" / "benchmark.py", "--inner=devices: two, batch 20",
                     f"--inner_file={path}", "--pairs=1"], check=True, capture_output=True)
     row = json.loads(path.read_text())
-    assert row["name"] == "devices: two, batch 10" and row["theirs"] == "ours, one device"
+    assert row["name"] == "devices: two, batch 20" and row["theirs"] == "ours, one device"
     assert row["ours_seconds"] > 0 and row["ratio"] > 0
 
 

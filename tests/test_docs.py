@@ -14,7 +14,8 @@ def test_the_library_guide_runs(capsys):
     scope: dict = {}
     for block in blocks:
         exec(compile(block, "docs/library.md", "exec"), scope)  # noqa: S102
-    assert len(blocks) == 3 and scope["chosen"].sum() == 200 and scope["many"].shape == (2, 1000)
+    assert len(blocks) == 4 and scope["all_margins"].shape == (5, 300)
+    assert scope["chosen"].sum() == 200 and scope["many"].shape == (2, 1000)
     assert capsys.readouterr().out.count("\n") == 3
 
 

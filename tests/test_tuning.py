@@ -20,9 +20,9 @@ def test_auto_chooses_by_backend_and_mapping(backend, mapped, expected):
         tuning.choose_convolution("winograd", backend, mapped)
 
 
-@pytest.mark.parametrize("batch_size,available,expected", [(1, 2, 1), (9, 2, 1), (10, 2, 2), (50, 2, 2), (50, 16, 10),
+@pytest.mark.parametrize("batch_size,available,expected", [(1, 2, 1), (19, 2, 1), (20, 2, 2), (50, 2, 2), (50, 16, 5),
                                                            (0, 4, 4), (50, 1, 1)])
-def test_rows_are_shared_out_where_each_device_has_five(batch_size, available, expected):
+def test_rows_are_shared_out_where_each_device_has_ten(batch_size, available, expected):
     assert tuning.training_devices(batch_size, "cpu", available) == expected
     assert tuning.training_devices(batch_size, "gpu", available) == 1
 
@@ -39,7 +39,8 @@ assert len(jax.devices()) == int(sys.argv[3])
 """
 
 
-@pytest.mark.parametrize("batch_size,networks,devices,threads", [(1, 1, 1, "1"), (1, 8, 4, "None"), (50, 1, 4, "None")])
+@pytest.mark.parametrize("batch_size,networks,devices,threads", [(1, 1, 1, "1"), (10, 1, 1, "None"),
+                                                                 (1, 8, 4, "None"), (50, 1, 4, "None")])
 def test_prepare_sets_devices_and_the_cache_of_a_new_process(batch_size, networks, devices, threads, tmp_path):
     hidden = ("JAX_COMPILATION_CACHE_DIR", "NPROC", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
     env = {k: v for k, v in os.environ.items() if k not in hidden} | {"XDG_CACHE_HOME": str(tmp_path)}

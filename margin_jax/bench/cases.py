@@ -7,7 +7,8 @@ from typing import NamedTuple
 from margin_jax.bench import ours
 from margin_jax.bench.timing import Pairing, Work, compare, fastest
 
-ROWS = {1: 200, 10: 1000, 50: 5000, 250: 5000, 0: 5000}  # examples in an epoch, by batch size; 0: full gradient descent
+# Examples in an epoch, by batch size; 0 is full gradient descent.
+ROWS = {1: 200, 10: 1000, 20: 2000, 50: 5000, 250: 5000, 0: 5000}
 WANTED = {1: 0.2, 10: 0.7, 50: 0.7, 250: 0.7, 0: 0.7}
 WANTED_NETWORKS = {1: 0.1, 50: 0.5}
 ALL = 50_000
@@ -101,7 +102,7 @@ def all_cases() -> list[Case]:
     """Every comparison that one process can make; those of whole processes are in `startup`."""
     bind = functools.partial
     cases = [Case(f"train: {_title(batch, norm)}", WANTED[batch], batch, bind(_train, batch, norm),
-                  not norm and batch in (1, 50)) for norm in (False, True) for batch in ROWS]
+                  not norm and batch in (1, 50)) for norm in (False, True) for batch in WANTED]
     for norm in (False, True):
         tail = ", BatchNorm" if norm else ""
         cases.append(Case(f"pass: forward{tail}", 0.8, 50, bind(_forward, norm), not norm))
@@ -115,5 +116,5 @@ def all_cases() -> list[Case]:
             cases.append(Case(f"networks: {networks}, {_title(batch)}, each, in turn", None, 50,
                               bind(_networks_in_turn, networks, batch)))
     cases += [Case(f"devices: two, {_title(batch, norm)}", None, 50, bind(_devices, batch, norm))
-              for norm in (False, True) for batch in (10, 50, 250)]
+              for norm in (False, True) for batch in (20, 50, 250)]
     return cases

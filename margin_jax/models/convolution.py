@@ -40,15 +40,26 @@ def patches(x: jax.Array) -> jax.Array:
     return jnp.concatenate(taps, axis=-1)
 
 
-def _over_tiles(count: int, part: Callable[[jax.Array | int, int, Any], Any], carry: Any) -> Any:
-    """Folds part(start, rows, carry) over `count` rows, TILE at a time; the last rows are a smaller tile."""
-    whole = count // TILE
-    carry = lax.fori_loop(0, whole, lambda tile, carry: part(tile * TILE, TILE, carry), carry)
-    return part(whole * TILE, count % TILE, carry) if count % TILE else carry
+def _over_tiles(count: int, part: Callable[[jax.Array, jax.Array, Any], Any], carry: Any) -> Any:
+    """Folds part(start, new (TILE,) boolean, carry) over `count` > TILE rows, TILE at a time.
+
+    The last tile starts at count - TILE; those of its rows that the tile before had already are not `new`. (A smaller
+    last tile after the loop makes XLA copy the whole result.)
+    """
+
+    def body(tile: jax.Array, carry: Any) -> Any:
+        start = jnp.minimum(tile * TILE, count - TILE)
+        return part(start, start + jnp.arange(TILE) >= tile * TILE, carry)
+
+    return lax.fori_loop(0, -(-count // TILE), body, carry)
 
 
-def _put(whole: jax.Array, part: jax.Array, start: jax.Array | int) -> jax.Array:
+def _put(whole: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
     return lax.dynamic_update_slice_in_dim(whole, part, start, 0)
+
+
+def _tile(whole: jax.Array, start: jax.Array) -> jax.Array:
+    return lax.dynamic_slice_in_dim(whole, start, TILE)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -58,11 +69,12 @@ def _convolve_patches(x: jax.Array, kernel: jax.Array, tiled: bool) -> jax.Array
     if not tiled or count <= TILED_FROM:
         return patches(x) @ matrix
 
-    def part(start: jax.Array | int, rows: int, out: jax.Array) -> jax.Array:
-        return _put(out, patches(lax.dynamic_slice_in_dim(x, start, rows)) @ matrix, start)
+    def part(start: jax.Array, new: jax.Array, out: jax.Array) -> jax.Array:
+        del new  # computed again, with the same result
+        return _put(out, patches(_tile(x, start)) @ matrix, start)
 
     height, width = (-(-size // STRIDE) for size in x.shape[1:3])
-    return _over_tiles(count, part, jnp.zeros((count, height, width, kernel.shape[-1]), x.dtype))
+    return _over_tiles(count, part, lax.empty((count, height, width, kernel.shape[-1]), x.dtype))
 
 
 def _forward(x: jax.Array, kernel: jax.Array, tiled: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -85,12 +97,13 @@ def _backward(tiled: bool, saved: tuple[jax.Array, jax.Array], gradient: jax.Arr
         d_x, d_matrix = _gradients(x, matrix, gradient)
         return d_x, d_matrix.reshape(kernel.shape)
 
-    def part(start: jax.Array | int, rows: int, done: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        d_x, d_matrix = _gradients(lax.dynamic_slice_in_dim(x, start, rows), matrix,
-                                   lax.dynamic_slice_in_dim(gradient, start, rows))
+    def part(start: jax.Array, new: jax.Array, done: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        ours = _tile(gradient, start)
+        d_x, _ = _gradients(_tile(x, start), matrix, ours)
+        _, d_matrix = _gradients(_tile(x, start), matrix, jnp.where(new[:, None, None, None], ours, 0))
         return _put(done[0], d_x, start), done[1] + d_matrix
 
-    d_x, d_matrix = _over_tiles(count, part, (jnp.zeros_like(x), jnp.zeros_like(matrix)))
+    d_x, d_matrix = _over_tiles(count, part, (lax.empty(x.shape, x.dtype), jnp.zeros_like(matrix)))
     return d_x, d_matrix.reshape(kernel.shape)
 
 
