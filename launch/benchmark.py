@@ -38,6 +38,7 @@ def main(argv: list[str]) -> None:
         case = next(case for case in processes.all_cases() if case.name == INNER.value)
         pathlib.Path(INNER_FILE.value).write_text(json.dumps(processes.measure_here(case, effort)), encoding="utf-8")
         return
+    processes.need_torch()
     cases, out, rows = processes.chosen(ONLY.value, QUICK.value), pathlib.Path(OUT.value), []
     if (out / "benchmark.json").exists():
         raise InputError(f"{out} holds a benchmark already, and nothing is overwritten; choose another --out")
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> None:
 
     for row in processes.measure_all(ROOT, cases, effort):
         add(row)
-    if not QUICK.value and (not ONLY.value or any(part in "start:" for part in ONLY.value)):
+    if processes.wants_start(ONLY.value, QUICK.value):
         for name, pairing in startup.compare_starts(ROOT, os.environ, min(5, effort.pairs)).items():
             add(report.make_row(name, pairing, None, "PyTorch, import and one epoch"))
     print(report.markdown(rows, machine))

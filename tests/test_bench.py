@@ -84,6 +84,14 @@ def test_a_pattern_that_names_nothing_is_refused():
     assert processes.chosen(["start"], False) == []
     with pytest.raises(InputError, match="no case contains any of.*\n  start\n"):
         processes.chosen(["trian"], False)
+    with pytest.raises(InputError, match="without --quick"):
+        processes.chosen(["start"], True)
+
+
+def test_a_missing_pytorch_is_named_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="PyTorch is not installed; pip install"):
+        processes.need_torch()
 
 
 @pytest.mark.slow

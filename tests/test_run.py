@@ -76,11 +76,11 @@ class Killed(Exception):
     """Stands for a process that dies."""
 
 
-@pytest.mark.parametrize("killed_in", [1, 3, 5])
+@pytest.mark.parametrize("killed_in,devices", [(1, 1), (3, 1), (5, 1), (3, 4)])
 @pytest.mark.parametrize("moment", ["train", "record", "checkpoint"])
-def test_an_interrupted_run_ends_bit_equal(data, tmp_path, monkeypatch, killed_in, moment):
-    config = run_config(data, compress__keep=5, compress__epochs=2, model__batch_norm=True, shuffle=True,
-                        optimizer__name="adam", optimizer__learning_rate=0.01)
+def test_an_interrupted_run_ends_bit_equal(data, tmp_path, monkeypatch, killed_in, devices, moment):
+    config = run_config(data, devices=devices, compress__keep=5, compress__epochs=2, model__batch_norm=True,
+                        shuffle=True, optimizer__name="adam", optimizer__learning_rate=0.01)
     train(config, tmp_path / "whole")
     method = {"train": "train_epoch", "record": "record", "checkpoint": "save"}[moment]
     original = getattr(loop.TrainRun, method)

@@ -1,6 +1,7 @@
 """Runs cases in processes of their own, since what JAX is told before it starts holds for a whole process."""
 
 import importlib.metadata
+import importlib.util
 import json
 import pathlib
 import platform
@@ -16,14 +17,26 @@ from margin_jax.bench.report import make_row
 from margin_jax.errors import InputError
 
 
+def need_torch() -> None:
+    """Raises InputError where PyTorch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("PyTorch is not installed; pip install -e '.[bench]', on a CPU after PyTorch's CPU build")
+
+
 def chosen(patterns: list[str], quick: bool) -> list[Case]:
-    """The cases whose names contain one of the patterns, all for none; InputError if nothing does."""
+    """The cases whose names contain one of the patterns, all for none; InputError if there is nothing to measure."""
     cases = [case for case in all_cases() if (case.quick or not quick)
              and (not patterns or any(pattern in case.name for pattern in patterns))]
-    if patterns and not cases and not any("start".startswith(p) or p in "start:" for p in patterns):
+    if not cases and not wants_start(patterns, quick):
         names = "\n  ".join(case.name for case in all_cases())
-        raise InputError(f"--only: no case contains any of {patterns}; there are\n  start\n  {names}")
+        raise InputError(f"--only: no case contains any of {patterns}; there are (without --quick)\n  start\n  {names}")
     return cases
+
+
+def wants_start(patterns: list[str], quick: bool) -> bool:
+    """Whether starts of whole processes are to be measured."""
+    names = "start: cold, warm, to the first epoch"
+    return not quick and (not patterns or any(pattern in names for pattern in patterns))
 
 
 def measure_here(case: Case, effort: Effort) -> dict[str, Any]:
