@@ -64,19 +64,21 @@ def test_every_kept_row_is_visited_once_per_epoch(kept, batch_size, limit, whole
 
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("batch_size", [0, 1, 50, 254, 1000])
-def test_the_whole_schedule_meets_few_plans_and_wastes_less_than_it_keeps(whole, batch_size):
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_whole_schedule_meets_few_plans_and_wastes_less_than_it_keeps(whole, batch_size, devices):
     total = 50_000
     counts = fig04_schedule(total)
     assert counts[0] == total and counts[-1] == 1 and len(counts) > 40
     plans = set()
     for kept in counts:
-        plan, batch = make_plan(batch_size, kept, 256, whole)
+        plan, batch = make_plan(batch_size, kept, 256, whole, devices, total)
         plans.add(plan)
         steps = -(-kept // batch)
-        computed = steps * plan.piece * (1 if plan.single else -(-batch // plan.piece))
-        assert computed <= 2 * kept + batch + 256
-        if batch_size == 0 and whole:
-            assert computed < 2 * kept
+        computed = devices * steps * plan.piece * (1 if plan.single else -(-batch // (plan.piece * devices)))
+        assert computed >= kept
+        assert computed <= 2 * kept + batch + 256 * devices + devices * steps
+        if batch_size == 0 and whole and devices == 1:
+            assert computed < 2 * kept and (kept < total or computed == total)
     assert len(plans) <= int(np.ceil(np.log2(total))) + 1
 
 
@@ -85,6 +87,9 @@ def test_plans_by_hand():
     assert make_plan(50, 20, 256, False) == (Plan(32, True), 20)
     assert make_plan(0, 1000, 256, False) == (Plan(256, False), 1000)
     assert make_plan(0, 1000, 256, True) == (Plan(1024, True), 1000)
+    assert make_plan(0, 900, 256, True, total=1000) == (Plan(1000, True), 900)
+    assert make_plan(50, 1000, 256, False, devices=4) == (Plan(13, True), 50)
+    assert make_plan(0, 1000, 256, True, devices=4, total=1000) == (Plan(250, True), 1000)
     assert make_plan(300, 1000, 256, False) == (Plan(150, False), 300)
     assert [power_of_two(n) for n in (1, 2, 3, 4, 5, 1025)] == [1, 2, 4, 4, 8, 2048]
 

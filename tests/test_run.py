@@ -222,6 +222,7 @@ def changed(**changes):
     (changed(train_images=np.full((30, 4, 4, 3), np.nan, np.float32)), {}, "NaN"),
     (lambda path: None, {}, "npz"),
     (changed(), {"epochs": 0}, "epochs"),
+    (changed(), {"devices": 99}, "devices should be at most the 4 of this process, got 99"),
 ])
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, write, config_change, message):
     write(tmp_path / "own.npz")
