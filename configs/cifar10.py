@@ -5,7 +5,8 @@ Claim      the margin distribution of all 50,000 examples moves above zero as th
 Expected   52% test error after 1 epoch, 38% after 6, 41% after 10, seed 0 (results/cifar10_10_epochs); with the fixed
            order and no BatchNorm the test error rises again while the training error falls. Separation was not
            waited for here.
-Time       7 to 11 s an epoch on two CPU cores, of which 2 to 3 s are the pass over all 60,000 examples.
+           Those figures are of one device (--config.devices=1); others round otherwise.
+Time       5 to 7 s an epoch on two CPU cores, 7 to 11 s with --config.devices=1.
 Run        python launch/train.py --config=configs/cifar10.py --config.data.dir=DIR --workdir=runs/cifar10
 Trial      add --config.data.name=digits
 """
