@@ -2,7 +2,7 @@
 
 Claim      10,000 examples of two classes are separated; the paper reports 3.54% and 4.65% test error for two networks.
 Expected   separation at epoch 23 to 28, 5.86% +- 0.22 test error 10 epochs later, seeds 0 to 4
-           (results/cifar2_separation).
+           (results/cifar2_separation), with --config.devices=1; other numbers of devices round otherwise.
 Time       about 1.3 s an epoch on two CPU cores, of which 0.4 s are the pass over all 12,000 examples.
 Run        python launch/train.py --config=configs/cifar2.py --config.data.dir=DIR --workdir=runs/cifar2
 Trial      add --config.data.name=digits

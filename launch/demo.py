@@ -48,7 +48,8 @@ def table(summaries: dict[str, Any]) -> str:
 def main(argv: list[str]) -> None:
     """Runs what is not finished yet, draws, prints."""
     del argv
-    runtime.prepare(quickstart.get_config().batch_size)
+    config = quickstart.get_config()
+    runtime.prepare(config.batch_size, config.devices)
     root, summaries = pathlib.Path(WORKDIR.value), {}
     for name, config in controls().items():
         workdir = root / name

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     """Trains, then draws."""
     del argv
     config = cli.read_config(CONFIG)
-    runtime.prepare(config.batch_size)
+    runtime.prepare(config.batch_size, config.devices)
     summary = train(config, WORKDIR.value)
     for warning in summary["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)

@@ -32,23 +32,23 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(named) if named else pathlib.Path(base) / "margin_jax" / "xla"
 
 
-def prepare(batch_size: int, networks: int = 1) -> None:
+def prepare(batch_size: int, devices: int = 0) -> None:
     """Call once, before the first array is made; without it everything works, slower on a CPU.
 
-    A CPU becomes as many devices as there are cores, at most MOST_CPU_DEVICES, among which the rows of a step or the
-    networks of a sweep are shared out; XLA's threads within an operation help less (docs/performance.md). A single
-    network with steps of few rows takes one device and, below ten rows, one thread (XLA's variable NPROC).
+    A CPU becomes as many devices as there are cores, at most MOST_CPU_DEVICES, among which the rows of a step or many
+    networks are shared out; XLA's threads within an operation help less (docs/performance.md). Steps of few rows take
+    one device and, below ten rows, one thread (XLA's variable NPROC).
 
     Args:
       batch_size: rows per step, 0 for all.
-      networks: trained together.
+      devices: of the config; 0 decides as above.
     """
-    devices = min(cores(), MOST_CPU_DEVICES)
-    if networks == 1 and training_devices(batch_size, "cpu", devices) == 1:
-        devices = 1
+    count = devices or min(cores(), MOST_CPU_DEVICES)
+    if not devices and training_devices(batch_size, "cpu", count) == 1:
+        count = 1
         if one_thread(batch_size):
             os.environ.setdefault("NPROC", "1")
-    _use_cpu_devices(devices)
+    _use_cpu_devices(count)
     if CACHE_VARIABLE not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

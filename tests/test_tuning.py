@@ -31,7 +31,7 @@ SCRIPT = """
 import os, sys
 from margin_jax import runtime
 runtime.cores = lambda: 4
-runtime.prepare(batch_size=int(sys.argv[1]), networks=int(sys.argv[2]))
+runtime.prepare(batch_size=int(sys.argv[1]), devices=int(sys.argv[2]))
 import jax
 print(len(jax.devices()), os.environ.get("NPROC"), jax.config.jax_compilation_cache_dir)
 runtime.prepare(batch_size=50)  # too late: nothing breaks
@@ -39,11 +39,11 @@ assert len(jax.devices()) == int(sys.argv[3])
 """
 
 
-@pytest.mark.parametrize("batch_size,networks,devices,threads", [(1, 1, 1, "1"), (10, 1, 1, "None"),
-                                                                 (1, 8, 4, "None"), (50, 1, 4, "None")])
-def test_prepare_sets_devices_and_the_cache_of_a_new_process(batch_size, networks, devices, threads, tmp_path):
+@pytest.mark.parametrize("batch_size,asked,devices,threads", [
+    (1, 0, 1, "1"), (10, 0, 1, "None"), (1, 2, 2, "None"), (50, 0, 4, "None"), (50, 6, 6, "None")])
+def test_prepare_sets_devices_and_the_cache_of_a_new_process(batch_size, asked, devices, threads, tmp_path):
     hidden = ("JAX_COMPILATION_CACHE_DIR", "NPROC", "JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
     env = {k: v for k, v in os.environ.items() if k not in hidden} | {"XDG_CACHE_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(batch_size), str(networks), str(devices)], env=env,
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(batch_size), str(asked), str(devices)], env=env,
                           capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(devices), threads, str(tmp_path / "margin_jax" / "xla")]

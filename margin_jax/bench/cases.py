@@ -50,11 +50,15 @@ def _title(batch: int, batch_norm: bool = False) -> str:
     return (f"batch {batch}" if batch else "full gradient descent") + (", BatchNorm" if batch_norm else "")
 
 
-def _against_torch(work: Work, variants: dict[str, Work], effort: Effort, divide: int = 1) -> Result:
+def _each(pairing: Pairing, networks: int) -> Pairing:
+    """For one of many networks that ours trains together; theirs is one network already."""
+    return pairing._replace(ours=pairing.ours / networks, ratio=pairing.ratio / networks, low=pairing.low / networks,
+                            high=pairing.high / networks)
+
+
+def _against_torch(work: Work, variants: dict[str, Work], effort: Effort) -> Result:
     name, theirs = fastest(variants, 3)
-    pairing = compare(work, theirs, effort.pairs)
-    return Result(pairing._replace(ours=pairing.ours / divide, ratio=pairing.ratio / divide, low=pairing.low / divide,
-                                   high=pairing.high / divide), f"PyTorch {name}")
+    return Result(compare(work, theirs, effort.pairs), f"PyTorch {name}")
 
 
 def _train(batch: int, batch_norm: bool, effort: Effort) -> Result:
@@ -67,14 +71,14 @@ def _networks(networks: int, batch: int, effort: Effort) -> Result:
     from margin_jax.bench import pytorch  # noqa: PLC0415
     count = ROWS[batch] // 5
     variants = pytorch.epochs(*ours.pictures(count), batch, False, effort.compiled)
-    return _against_torch(ours.networks_together(networks, count, batch), variants, effort, networks)
+    result = _against_torch(ours.networks_together(networks, count, batch), variants, effort)
+    return result._replace(pairing=_each(result.pairing, networks))
 
 
 def _networks_in_turn(networks: int, batch: int, effort: Effort) -> Result:
     count = ROWS[batch] // 5
     pairing = compare(ours.networks_together(networks, count, batch), ours.epoch(count, batch, False), effort.pairs)
-    return Result(Pairing(pairing.ours / networks, pairing.theirs, *(value / networks for value in pairing[2:])),
-                  "ours, one network")
+    return Result(_each(pairing, networks), "ours, one network")
 
 
 def _forward(batch_norm: bool, effort: Effort) -> Result:
