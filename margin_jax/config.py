@@ -8,7 +8,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-MODEL_NAMES = ("convnet",)
+MODEL_NAMES = ("convnet", "densenet")
+# fig. 4: (until, step): leave out `step` at a time until `until` are left.
+PAPER_SCHEDULE = ((10_000, 5_000), (1_000, 1_000), (100, 100), (10, 10), (1, 1))
 
 
 def default_config() -> ConfigDict:
@@ -31,8 +33,12 @@ def default_config() -> ConfigDict:
         "model": {
             "name": "convnet",  # one of MODEL_NAMES
             "widths": (16, 32, 64, 128),
-            "batch_norm": False,
-            "biases": False,
+            "batch_norm": False,  # convnet; densenet always has it
+            "biases": False,  # convnet
+            "blocks": (6, 12, 12, 16),  # densenet: layers of each dense block
+            "growth": 12,  # densenet: channels that a layer adds
+            "reduction": 0.5,  # densenet: share of the channels that a transition keeps
+            "stem": 0,  # densenet: channels of the first convolution; 0: twice the growth
             "init": "pytorch",  # or "normal" with init_std
             "init_std": 0.03,
             "conv": "auto",  # "patches", "tiled", "lax"; auto: by backend
@@ -44,15 +50,17 @@ def default_config() -> ConfigDict:
             "weight_decay": 0.0,  # L2, on all parameters
         },
         "stop": {
-            "rule": "epochs",  # or "separation": stop `after` epochs past data separation, at `epochs` at the latest
+            # Or "separation", "convergence": stop `after` epochs past data separation or margin convergence, at `epochs`
+            # at the latest.
+            "rule": "epochs",
             "after": 0,
+            # Margins have converged when, data being separated, the `smallest` smallest margins of a recorded epoch and
+            # of the one before share at least `overlap` of their ids, `times` times in a row.
+            "smallest": 200,
+            "overlap": 0.9,
+            "times": 5,
         },
-        "compress": {
-            "keep": 0,  # 0: no removal; else the count kept when the stop rule is met
-            "rule": "smallest",  # of margin_jax.masks.RULES
-            "ids": (),  # for the rule "ids"
-            "epochs": 50,  # trained on after the removal
-        },
+        "compress": _compress(),
         "rho": {
             "mode": "default",  # "all", "conv", "batch_norm"; default: batch_norm with BatchNorm, all without
             "norm": "frobenius",  # "spectral", "p"
@@ -70,6 +78,33 @@ def default_config() -> ConfigDict:
         "checkpoint_seconds": 30.0,  # at least this long between checkpoints; 0: every epoch
         "log_every_seconds": 5.0,  # plain progress lines where the output is no terminal
     })
+
+
+def _compress() -> dict[str, Any]:
+    """What a removal leaves out and what follows; launch/train.py reads the first block alone."""
+    return {
+        "keep": 0,  # 0: no removal; else the count kept when the stop rule is met
+        "rule": "smallest",  # of margin_jax.masks.RULES
+        "balanced": False,  # class by class, in equal shares
+        "ids": (),  # for the rule "ids"
+        "epochs": 50,  # trained on after the removal; continuous: at most this many after each one
+        # launch/compress.py
+        "mode": "immediate",  # "continuous", "grid"
+        "keeps": (),  # immediate: several counts, one compression each; () is `keep` alone
+        "seeds": (),  # one network each; () is `seed` alone
+        "init_stds": (),  # continuous: networks with these standard deviations of normal initial weights; () is `model`
+        "base": "",  # folder of the networks trained before the removal, shared by experiments; "": in the work folder
+        "controls": ("frozen", "random", "largest", "balanced", "scratch", "full"),
+        "optimizer": "",  # after the removal; "": as before
+        "learning_rate": 0.0,  # after the removal; 0: as before
+        "batch_size": -1,  # after the removal; -1: as before, 0: full gradient descent
+        "batch_norm": "tracked",  # running statistics after the removal; see margin_jax.network.BATCH_NORM
+        "schedule": PAPER_SCHEDULE,  # continuous
+        "grid_scope": "after",  # or "whole_run": a cell's settings hold before the removal too
+        "grid_optimizers": ("sgd",),
+        "grid_learning_rates": (0.1, 0.01, 0.001),
+        "grid_batch_sizes": (200, 100, 50, 20, 10, 1),
+    }
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from margin_jax.errors import InputError
 
-RULES = ("smallest", "largest", "random", "balanced", "ids")
+RULES = ("smallest", "largest", "random", "balanced", "el2n", "grand", "forgetting", "aum", "ids")
 
 
 def _first(order: jax.Array, keep: int | jax.Array, within: jax.Array) -> jax.Array:

@@ -9,6 +9,10 @@ from flax import linen as nn
 
 Params = Any
 BatchStats = Any
+# How BatchNorm goes on after a removal. "tracked": as before, steps are normalised by the kept rows of their batch and
+# running statistics follow them. "frozen": the same steps, but the running statistics, which evaluation uses, stay.
+# "fixed": the running statistics stay and normalise the steps too.
+BATCH_NORM = ("tracked", "frozen", "fixed")
 
 
 class Network(NamedTuple):
@@ -44,3 +48,19 @@ def from_flax(module: nn.Module, batched: bool) -> Network:
         return module.apply({"params": params, "batch_stats": batch_stats}, x, False, jnp.ones(x.shape[0]))
 
     return Network(init, forward, logits, batched)
+
+
+def with_batch_norm(network: Network, mode: str) -> Network:
+    """The network whose running statistics of BatchNorm go on as `mode` says, one of BATCH_NORM.
+
+    Without BatchNorm the three are the same. Raises ValueError for an unknown mode.
+    """
+    if mode not in BATCH_NORM:
+        raise ValueError(f"expected a mode of BatchNorm of {BATCH_NORM}, got {mode!r}")
+    if mode == "frozen":
+        return network._replace(forward=lambda params, batch_stats, x, weights: (
+            network.forward(params, batch_stats, x, weights)[0], batch_stats))
+    if mode == "fixed":  # examples no longer interact
+        return network._replace(forward=lambda params, batch_stats, x, weights: (
+            network.logits(params, batch_stats, x), batch_stats), batched=False)
+    return network

@@ -5,14 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from margin_jax import masks, norms
-from margin_jax.config import MODEL_NAMES, default_config, flatten
-from margin_jax.data.load import NAMES as DATA_NAMES
+from margin_jax import masks
+from margin_jax.allowed import CHOICES, RANGES, SEVERAL
+from margin_jax.config import default_config, flatten
 from margin_jax.errors import InputError
-from margin_jax.models.initialisers import INITS
 from margin_jax.nearest import nearest
-from margin_jax.optimizers import OPTIMIZERS
-from margin_jax.tuning import CONVOLUTIONS
 
 
 def _check_keys(flat: dict[str, Any], known: dict[str, Any]) -> None:
@@ -30,35 +27,6 @@ def _check_keys(flat: dict[str, Any], known: dict[str, Any]) -> None:
         raise InputError(f"config: missing {', '.join(missing)}; start from margin_jax.config.default_config()")
 
 
-def _whole(values: Any) -> bool:
-    return all(isinstance(v, int) and not isinstance(v, bool) for v in values)
-
-
-def _positive(values: Any) -> bool:
-    return all(isinstance(v, (int, float)) and v > 0 for v in values)
-
-
-CHOICES = {
-    "data.name": DATA_NAMES, "model.name": MODEL_NAMES, "model.init": INITS, "model.conv": CONVOLUTIONS,
-    "optimizer.name": OPTIMIZERS, "stop.rule": ("epochs", "separation"), "compress.rule": masks.RULES,
-    "rho.mode": norms.MODES, "rho.norm": norms.KINDS,
-}
-RANGES = (
-    (("epochs", "record.every"), lambda v: v >= 1, ">= 1"),
-    (("batch_size",), lambda v: v >= 0, ">= 1, or 0 for full gradient descent"),
-    (("seed", "data.random_seed"), lambda v: 0 <= v < 2**32, "in 0..2^32 - 1"),
-    (("micro_batch", "devices", "stop.after", "compress.keep", "compress.epochs", "record.piece",
-      "optimizer.weight_decay", "checkpoint_seconds", "log_every_seconds"), lambda v: v >= 0, ">= 0"),
-    (("model.init_std", "optimizer.learning_rate"), lambda v: v > 0, "> 0"),
-    (("data.random_fraction", "record.dense_below"), lambda v: 0 <= v <= 1, "in [0, 1]"),
-    (("optimizer.momentum",), lambda v: 0 <= v < 1, "in [0, 1)"),
-    (("rho.p",), lambda v: v >= 1, ">= 1"),
-    (("model.widths",), lambda v: len(v) > 0 and _whole(v) and _positive(v), "one or more whole numbers > 0"),
-    (("gamma.absolute", "gamma.relative"), _positive, "numbers > 0"),
-    (("compress.ids",), _whole, "whole numbers"),
-)
-
-
 def _need(flat: dict[str, Any], key: str, holds: bool, expected: str) -> None:
     if not holds:
         raise InputError(f"config: {key} should be {expected}, got {flat[key]!r}")
@@ -66,7 +34,10 @@ def _need(flat: dict[str, Any], key: str, holds: bool, expected: str) -> None:
 
 def _check_choices_and_ranges(flat: dict[str, Any]) -> None:
     for key, allowed in CHOICES.items():
-        _need(flat, key, flat[key] in allowed, f"one of {', '.join(allowed)}")
+        _need(flat, key, flat[key] in allowed, f"one of {', '.join(name or repr(name) for name in allowed)}")
+    for key, allowed in SEVERAL.items():
+        known = set(flat[key]) <= set(allowed) and len(set(flat[key])) == len(flat[key])
+        _need(flat, key, known, f"some of {', '.join(allowed)}, each once")
     for key, value in flat.items():
         if isinstance(value, float):
             _need(flat, key, math.isfinite(value) or (key == "rho.p" and value > 0), "a finite number")
@@ -89,6 +60,10 @@ def validate(config: Any) -> None:
     _check_choices_and_ranges(flat)
     _need(flat, "rho.mode", flat["rho.mode"] != "batch_norm" or flat["model.batch_norm"],
           "batch_norm only with model.batch_norm=True")
+    normalised = flat["model.batch_norm"] or flat["model.name"] == "convnet"
+    _need(flat, "model.batch_norm", normalised, "True with model.name=densenet, which always has BatchNorm")
+    _need(flat, "compress.balanced", not flat["compress.balanced"] or flat["compress.rule"] != "ids",
+          "False for the rule 'ids', which names every example")
     named = flat["compress.keep"] > 0 and flat["compress.rule"] == "ids"
     _need(flat, "compress.ids", not named or len(flat["compress.ids"]) == flat["compress.keep"],
           f"the {flat['compress.keep']} ids of compress.keep for compress.rule='ids'")
@@ -105,7 +80,7 @@ def validate_with_data(config: Any, ids: np.ndarray) -> None:
       InputError: compress.keep or batch_size above N, or explicit ids that are not among `ids`.
     """
     flat = flatten(config)
-    for key in ("compress.keep", "batch_size"):
+    for key in ("compress.keep", "batch_size") + ("stop.smallest",) * (flat["stop.rule"] == "convergence"):
         _need(flat, key, flat[key] <= ids.size, f"at most the {ids.size} training examples")
     if flat["compress.keep"] and flat["compress.rule"] == "ids":
         masks.of_ids(ids, np.asarray(flat["compress.ids"]))

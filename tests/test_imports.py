@@ -9,15 +9,16 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "margin_jax"
 EFFECTS = {"os", "pathlib", "shutil", "subprocess", "absl", "tensorflow_datasets", "orbax", "matplotlib", "tqdm",
            "requests", "ml_collections", "sklearn"}
-PURE = ["margins", "pieces", "devices", "tuning", "distribution", "norms", "masks", "batching", "network",
+PURE = ["margins", "pieces", "devices", "tuning", "distribution", "norms", "masks", "batching", "network", "removals",
         "optimizers", "state", "train", "evaluate", "ensemble", "models/batch_norm", "models/build", "models/convnet",
         "models/convolution", "models/initialisers"]
 # A module may import from its own layer and those before it.
 LAYERS = [
     {"errors", "nearest", "tuning", "devices"},
     {"pieces", "masks", "norms", "distribution", "models", "network", "data"},
-    {"margins", "optimizers", "batching", "config"},
-    {"state", "validation", "records"},
+    {"margins", "optimizers", "batching", "config", "removals"},
+    {"state", "allowed", "records"},
+    {"validation"},
     {"train", "evaluate", "results", "checkpoint", "runtime"},
     {"ensemble"},
     {"runs", "bench"},
