@@ -50,8 +50,8 @@ def default_config() -> ConfigDict:
             "weight_decay": 0.0,  # L2, on all parameters
         },
         "stop": {
-            # Or "separation", "convergence": stop `after` epochs past data separation or margin convergence, at `epochs`
-            # at the latest.
+            # Or "separation", "convergence": stop `after` epochs past data separation or margin convergence, and at
+            # `epochs` at the latest.
             "rule": "epochs",
             "after": 0,
             # Margins have converged when, data being separated, the `smallest` smallest margins of a recorded epoch and
