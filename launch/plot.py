@@ -8,17 +8,26 @@ from absl import flags
 # A script sees its own folder only; `plots` is a folder of the project beside it and is not installed.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from margin_jax import cli  # noqa: E402
-from plots import run_figures  # noqa: E402
+from margin_jax import cli, records  # noqa: E402
+from margin_jax.errors import InputError  # noqa: E402
+from plots import compress_figures, run_figures  # noqa: E402
+
+# By the job that config.json names; a training run names none.
+DRAW = {"train": run_figures.draw, "compress": compress_figures.draw}
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run, finished or not.", required=True)
-_FIGURES = flags.DEFINE_list("figures", None, f"Which to draw, of {', '.join(run_figures.FIGURES)}; default all.")
-_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the gallery finds the data set, if not where the config says.")
+_FIGURES = flags.DEFINE_list(
+    "figures", None, f"Which to draw; default all. Of a training run: {', '.join(run_figures.FIGURES)}; of a "
+    "compression, by its mode: fig04, fig04_last20, fig05, fig10, table1.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where pictures are found, if not where the config says.")
 
 
 def main(_: list[str]) -> None:
     """Draws the figures and prints their paths, one per line."""
-    for path in run_figures.draw(_WORKDIR.value, _FIGURES.value or None, _DATA_DIR.value):
+    job = records.read_json(_WORKDIR.value, "config.json").get("job", "train")
+    if job not in DRAW:
+        raise InputError(f"{_WORKDIR.value} holds a job {job!r}; expected one of {', '.join(DRAW)}")
+    for path in DRAW[job](_WORKDIR.value, _FIGURES.value or None, _DATA_DIR.value):
         print(path)
 
 

@@ -32,15 +32,18 @@ class Ensemble(NamedTuple):
     Attributes:
       place: pytree (K, ...) -> (D, S, ...), padded, each part on its device.
       copy: pytree (...) -> (D, ...), the same on every device.
-      run_epoch: (states (D, S, ...), examples (D, ...), mask (D, N), batch (D,), plan) -> states, EpochStats (D, S).
-        One mask and batch for all networks; `plan` as from `batching.make_plan`. The states are donated.
+      run_epoch: (states (D, S, ...), examples (D, ...), masks (D, S, N), batch (D,), plan) -> states and EpochStats,
+        (D, S). One batch size for all networks; `plan` as from `batching.make_plan` serves masks of one count. A
+        network whose mask is empty rests: its state stays but for the epoch. The states are donated.
       evaluate: (params (D, S, ...), batch_stats, examples (D, ...)) -> Evaluation (D, S, N).
+      evaluate_rows: the same with rows (D, S, k) int32 of each network as last argument -> Evaluation (D, S, k).
     """
 
     place: Callable[[Any], Any]
     copy: Callable[[Any], Any]
     run_epoch: Callable[[TrainState, Examples, jax.Array, jax.Array, Plan], tuple[TrainState, EpochStats]]
     evaluate: Callable[[Params, BatchStats, Examples], Evaluation]
+    evaluate_rows: Callable[[Params, BatchStats, Examples, jax.Array], Evaluation]
 
 
 def join(tree: Any, count: int) -> Any:
@@ -85,12 +88,19 @@ def make_ensemble(network: Network, optimizer: optax.GradientTransformation, shu
     epoch, measure = epoch_function(network, optimizer, shuffle), evaluate_function(network, piece)
     sharding = NamedSharding(Mesh(np.array(devices), (NETWORKS,)), PartitionSpec(NETWORKS))
 
-    def run_epoch(states: TrainState, examples: Examples, mask: jax.Array, batch: jax.Array,
+    def run_epoch(states: TrainState, examples: Examples, masks: jax.Array, batch: jax.Array,
                   plan: Plan) -> tuple[TrainState, EpochStats]:
-        return _mapped(lambda state: epoch(state, examples, mask, batch, plan), mapping)(states)
+        return _mapped(lambda one: epoch(one[0], examples, one[1], batch, plan), mapping)((states, masks))
 
     def evaluate(params: Params, batch_stats: BatchStats, examples: Examples) -> Evaluation:
         return _mapped(lambda one: measure(*one, examples), mapping)((params, batch_stats))
+
+    def evaluate_rows(params: Params, batch_stats: BatchStats, examples: Examples, rows: jax.Array) -> Evaluation:
+        def of_one(one: tuple[Params, BatchStats, jax.Array]) -> Evaluation:
+            chosen = examples._replace(images=examples.images[one[2]], labels=examples.labels[one[2]])
+            return measure(one[0], one[1], chosen)
+
+        return _mapped(of_one, mapping)((params, batch_stats, rows))
 
     def place(tree: Any) -> Any:
         def padded(leaf: Any) -> np.ndarray:
@@ -107,4 +117,4 @@ def make_ensemble(network: Network, optimizer: optax.GradientTransformation, shu
 
     return Ensemble(place, copy,
                     jax.pmap(run_epoch, NETWORKS, devices=devices, static_broadcasted_argnums=4, donate_argnums=0),
-                    jax.pmap(evaluate, NETWORKS, devices=devices))
+                    jax.pmap(evaluate, NETWORKS, devices=devices), jax.pmap(evaluate_rows, NETWORKS, devices=devices))

@@ -1,9 +1,10 @@
-"""Boolean masks over the training set: which examples are kept.
+"""Boolean masks over the training set: which examples are kept. Which rule takes which scores: `margin_jax.rules`.
 
 The mask is the only thing that compression changes. Every rule takes scores (N,) in the order of ascending ids and the
 rows still kept, and returns a mask (N,) that keeps *exactly* `keep` of them (all, if fewer are left); ties go to the
 smaller id. `keep` may be traced, so that one compiled program serves every count. A NaN score ranks last, after every
-number, under each rule; raw and normalised margins order alike, so either may be given.
+number, under each rule, class by class too. Raw and normalised margins order alike, except for ties that the rounding
+of a division makes, so that raw ones are to be preferred.
 """
 
 import jax
@@ -25,6 +26,12 @@ def _kept(scores: jax.Array, within: jax.Array | None) -> jax.Array:
     return jnp.ones(scores.shape, bool) if within is None else within
 
 
+def reversed_scores(scores: jax.Array) -> jax.Array:
+    """Scores (N,) of any number type, or boolean, in the opposite order; NaN stays NaN."""
+    # The complement of integers, since minus 0 is the smallest of unsigned numbers.
+    return -scores if jnp.issubdtype(scores.dtype, jnp.floating) else ~scores
+
+
 def smallest(scores: jax.Array, keep: int | jax.Array, within: jax.Array | None = None) -> jax.Array:
     """Keeps the rows with the `keep` smallest scores.
 
@@ -43,12 +50,17 @@ def smallest(scores: jax.Array, keep: int | jax.Array, within: jax.Array | None 
 
 def largest(scores: jax.Array, keep: int | jax.Array, within: jax.Array | None = None) -> jax.Array:
     """Keeps the rows with the `keep` largest scores; arguments as in `smallest`, ties to the smaller id as well."""
-    return smallest(-scores, keep, within)
+    return smallest(reversed_scores(scores), keep, within)
+
+
+def random_scores(key: jax.Array, count: int) -> jax.Array:
+    """Scores (N,) int32 of N = `count` rows for the rule "random": a permutation of 0..N-1, drawn with `key`."""
+    return jax.random.permutation(key, count)
 
 
 def random(key: jax.Array, keep: int | jax.Array, within: jax.Array) -> jax.Array:
     """Keeps `keep` rows of `within` (N,) drawn uniformly without replacement with `key`; (N,) boolean."""
-    return smallest(jax.random.permutation(key, within.shape[0]), keep, within)
+    return smallest(random_scores(key, within.shape[0]), keep, within)
 
 
 def balanced(scores: jax.Array, labels: jax.Array, keep: int | jax.Array,
@@ -56,7 +68,8 @@ def balanced(scores: jax.Array, labels: jax.Array, keep: int | jax.Array,
     """Keeps the smallest scores class by class, in equal shares.
 
     Classes are filled in turn: the smallest of every class, then the second smallest of every class, and so on, within
-    a turn in the order of scores. The counts of two classes thus differ by at most one, unless a class has run out.
+    a turn in the order of scores. The counts of two classes thus differ by at most one, unless a class has run out. One
+    with only NaN left has run out as long as any other has numbers.
 
     Args:
       scores: (N,) float.
@@ -76,7 +89,7 @@ def balanced(scores: jax.Array, labels: jax.Array, keep: int | jax.Array,
     starts = jnp.concatenate([jnp.ones(1, bool), changes])
     turn_in_order = position - jax.lax.cummax(jnp.where(starts, position, 0))
     turn = jnp.zeros(count, jnp.int32).at[order].set(turn_in_order.astype(jnp.int32))
-    return _first(jnp.lexsort((scores, turn, ~within)), keep, within)
+    return _first(jnp.lexsort((scores, turn, jnp.isnan(scores), ~within)), keep, within)
 
 
 def of_ids(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ rows recorded after the checkpoint that a run resumes from are cut off before th
 
 import csv
 import fcntl
+import io
 import json
 import math
 import os
@@ -14,11 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from margin_jax import records
-from margin_jax.config import flatten
+from margin_jax import records, tables
 from margin_jax.errors import InputError
 
-MOVABLE = ("data.dir", "data.cache_dir", "checkpoint_seconds", "log_every_seconds")  # change no result
 
 
 def _replace(path: pathlib.Path, write: Any) -> None:
@@ -43,54 +42,18 @@ def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     _replace(path, lambda file: file.write(text.encode()))
 
 
-def difference(stored: Any, wanted: Any) -> list[str]:
-    """Lines "key: stored -> wanted" for the keys in which two configs differ, MOVABLE ones left out."""
-    old, new = (json.loads(json.dumps(flatten(config))) for config in (stored, wanted))
-    absent = "(absent)"
-    return [f"  {key}: {old.get(key, absent)!r} -> {new.get(key, absent)!r}" for key in sorted(old.keys() | new.keys())
-            if old.get(key, absent) != new.get(key, absent) and key not in MOVABLE]
-
-
-def inspect(workdir: str | pathlib.Path, config: Any) -> bool:
-    """Says whether a work folder holds a run to continue; touches nothing.
-
-    Args:
-      workdir: the run folder, which need not exist.
-      config: the config of this run, nested.
-
-    Returns:
-      True if an unfinished run of the same config lies there.
-
-    Raises:
-      InputError: a finished run, a run of another config, a folder that holds something else, or no permission.
-    """
-    if not str(workdir):
-        raise InputError("expected --workdir=DIR, a folder for this run, got nothing")
-    workdir = pathlib.Path(workdir).absolute()
-    parent = next(p for p in (workdir, *workdir.parents) if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write to {parent}; choose a --workdir in a folder where you may")
-    unborn = {".lock", "config.json.new"}  # what a process leaves that dies before its run has begun
-    if not workdir.exists() or not any(p for p in workdir.iterdir() if p.name not in unborn):
-        return False
-    if not (workdir / "config.json").is_file():
-        raise InputError(f"{workdir} is not empty and holds no run of margin_jax; choose another --workdir")
-    if (workdir / "summary.json").is_file():
-        status = records.read_json(workdir, "summary.json")["status"]
-        raise InputError(f"{workdir} holds a run that is over ({status}), which is never overwritten; "
-                         "choose another --workdir")
-    lines = difference(records.read_json(workdir, "config.json")["config"], config)
-    if lines:
-        raise InputError(f"{workdir} holds a run of another config (stored -> given); choose another --workdir or "
-                         "give the stored values:\n" + "\n".join(lines))
-    return True
+def _rows_until(path: pathlib.Path, columns: tuple[str, ...], epoch: int) -> list[str]:
+    """The complete lines of a table whose column "epoch" is at most `epoch`, without the header."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    place = columns.index("epoch")
+    return [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[place]) <= epoch]
 
 
 class RunFolder:
     """An open run folder, locked against a second process; use as a context manager."""
 
     def __init__(self, workdir: str | pathlib.Path) -> None:
-        """Opens or creates the folder; call `inspect` first.
+        """Opens or creates the folder; call `workdir.inspect` first.
 
         Raises:
           InputError: the folder cannot be written, or another process holds it.
@@ -129,13 +92,38 @@ class RunFolder:
         with open(self.path / "metrics.csv", "a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, records.METRICS, lineterminator="\n").writerow(row)
 
+    def append(self, name: str, row: dict[str, Any]) -> None:
+        """Appends a row to the table `name` of `tables.COLUMNS`, which `rewind` cuts back by its column "epoch"."""
+        path = self.path / name
+        with open(path, "a", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, tables.COLUMNS[name], lineterminator="\n")
+            if not file.tell():
+                writer.writeheader()
+            writer.writerow(row)
+
+    def write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Writes the table `name` of `tables.COLUMNS` anew; absent keys and NaN give empty cells."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, tables.COLUMNS[name], lineterminator="\n", restval="")
+        writer.writeheader()
+        writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in rows)
+        self.write_text(name, text.getvalue())
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a file of the folder anew."""
+        _replace(self.path / name, lambda file: file.write(text.encode()))
+
     def rewind(self, epoch: int, count: int) -> None:
         """Cuts off everything recorded after `epoch`, or starts the records; `count` is N."""
         (self.path / "margins.npz").unlink(missing_ok=True)  # left by a process that ended inside `finish`
-        metrics, header = self.path / "metrics.csv", ",".join(records.METRICS) + "\n"
-        lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.is_file() else []
-        kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[0]) <= epoch]
-        _replace(metrics, lambda file: file.write("".join([header, *kept]).encode()))
+        kept = _rows_until(self.path / "metrics.csv", records.METRICS, epoch)
+        header = ",".join(records.METRICS) + "\n"
+        _replace(self.path / "metrics.csv", lambda file: file.write("".join([header, *kept]).encode()))
+        removals = self.path / "removals.csv"
+        if removals.is_file():
+            rows = _rows_until(removals, tables.REMOVALS, epoch)
+            header = ",".join(tables.REMOVALS) + "\n"
+            _replace(removals, lambda file: file.write("".join([header, *rows]).encode()))
         partial = self.path / records.PARTIAL
         if partial.is_file():
             os.truncate(partial, 4 * count * len(kept))

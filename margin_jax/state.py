@@ -53,12 +53,14 @@ class EpochStats(NamedTuple):
       steps: () int32.
       bad_step: () int32, the first step, counted from 0, whose loss was not finite, or the last one if it left
         parameters that are not; -1 if all is well.
+      margins: (N,) float32, raw margins by id; NaN in rows that were not visited.
     """
 
     loss: jax.Array
     errors: jax.Array
     steps: jax.Array
     bad_step: jax.Array
+    margins: jax.Array
 
 
 def make_examples(images: np.ndarray, labels: np.ndarray, mean: np.ndarray, std: np.ndarray) -> Examples:
@@ -93,3 +95,31 @@ def make_state(network: Network, optimizer: optax.GradientTransformation, image_
     init_key, run_key = seed_keys(seed)[:2]
     params, batch_stats = jax.jit(network.init)(init_key, jnp.zeros((1, *image_shape), jnp.float32))
     return TrainState(params, batch_stats, optimizer.init(params), jax.random.key_data(run_key), jnp.int32(0))
+
+
+def with_optimizer(state: TrainState, optimizer: optax.GradientTransformation, learning_rate: float,
+                   keep: bool) -> TrainState:
+    """The same network with another optimiser or learning rate.
+
+    Args:
+      state: of the network.
+      optimizer: from `make_optimizer`.
+      learning_rate: the one from now on.
+      keep: whether the optimiser's own state (momentum) goes on, for which it must be of the same kind; else it is
+        fresh.
+    """
+    opt_state = state.opt_state if keep else optimizer.init(state.params)
+    rates = opt_state.hyperparams | {"learning_rate": jnp.float32(learning_rate)}
+    return state._replace(opt_state=opt_state._replace(hyperparams=rates))
+
+
+def parameter_distance(params: Params, origin: Params) -> float:
+    """Relative distance ||theta - theta_0|| / ||theta_0|| over all parameters, in float64 on the host.
+
+    Args:
+      params: parameter pytree, theta.
+      origin: the same pytree, theta_0.
+    """
+    pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64))
+             for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(origin), strict=True)]
+    return float(np.sqrt(sum(np.sum((a - b) ** 2) for a, b in pairs) / sum(np.sum(b**2) for _, b in pairs)))

@@ -69,6 +69,21 @@ def validate(config: Any) -> None:
           f"the {flat['compress.keep']} ids of compress.keep for compress.rule='ids'")
 
 
+def validate_compression(config: Any) -> None:
+    """Checks what launch/compress.py needs beyond `validate`.
+
+    Raises:
+      InputError: no count to keep, ids for a schedule or several counts, or a schedule without epochs.
+    """
+    flat = flatten(config)
+    continuous = flat["compress.mode"] == "continuous"
+    several = len(flat["compress.keeps"]) > 0
+    _need(flat, "compress.keep", continuous or several or flat["compress.keep"] > 0, ">= 1, the count to keep")
+    _need(flat, "compress.rule", flat["compress.rule"] != "ids" or not (continuous or several),
+          "a rule that ranks examples where several counts are kept")
+    _need(flat, "compress.epochs", not continuous or flat["compress.epochs"] > 0, ">= 1 in mode 'continuous'")
+
+
 def validate_with_data(config: Any, ids: np.ndarray) -> None:
     """Checks what depends on the data.
 
@@ -82,5 +97,7 @@ def validate_with_data(config: Any, ids: np.ndarray) -> None:
     flat = flatten(config)
     for key in ("compress.keep", "batch_size") + ("stop.smallest",) * (flat["stop.rule"] == "convergence"):
         _need(flat, key, flat[key] <= ids.size, f"at most the {ids.size} training examples")
+    _need(flat, "compress.keeps", max(flat["compress.keeps"], default=0) <= ids.size,
+          f"at most the {ids.size} training examples")
     if flat["compress.keep"] and flat["compress.rule"] == "ids":
         masks.of_ids(ids, np.asarray(flat["compress.ids"]))

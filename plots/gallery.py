@@ -3,27 +3,30 @@
 import json
 import math
 import pathlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from margin_jax.errors import InputError
 from plots import ranks, scales, style
 from plots.recorded import Recorded
 
+if TYPE_CHECKING:
+    from margin_jax.data.split import Dataset
+
 COUNT, COLUMNS = 20, 10
 
 
 class Smallest(NamedTuple):
-    """The examples of a gallery, from the smallest margin on: ids, names of their labels, normalised margins."""
+    """The examples of a gallery, from the smallest margin on: ids, names of labels, normalised margins if known."""
 
     epoch: int
     ids: np.ndarray
     labels: list[str]
     true_labels: list[str]
-    margins: np.ndarray
+    margins: np.ndarray | None
 
 
 @style.styled
@@ -39,23 +42,37 @@ def figure(images: np.ndarray, shown: Smallest, value_range: tuple[float, float]
     Returns:
       The figure; its first k axes hold one picture each.
     """
-    lines = max(math.ceil(len(shown.ids) / COLUMNS), 1)
+    fig = style.new_figure(style.DOUBLE, height(shown))
+    fill(fig, images, shown, value_range, title)
+    return fig
+
+
+def height(shown: Smallest) -> float:
+    """Inches that the pictures take with their texts and a title."""
     randomised = any(label != true for label, true in zip(shown.labels, shown.true_labels))
-    fig = style.new_figure(style.DOUBLE, 0.3 + lines * (1.04 + 0.1 * randomised))
-    panels = fig.subplots(lines, COLUMNS, squeeze=False).ravel()
-    power = scales.power_of_ten(shown.margins)
+    return 0.3 + _lines(shown) * (1.04 + 0.1 * randomised - 0.1 * (shown.margins is None))
+
+
+def _lines(shown: Smallest) -> int:
+    return max(math.ceil(len(shown.ids) / COLUMNS), 1)
+
+
+def fill(fig: FigureBase, images: np.ndarray, shown: Smallest, value_range: tuple[float, float], title: str) -> None:
+    """Draws the pictures into a figure or a part of one; arguments as in `figure`."""
+    panels = fig.subplots(_lines(shown), COLUMNS, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
         axes.set_anchor("N")
+    power = 0 if shown.margins is None else scales.power_of_ten(shown.margins)
     for place, (axes, image) in enumerate(zip(panels, _to_unit(images, value_range))):
         axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         label, true = shown.labels[place], shown.true_labels[place]
         text = [f"id {shown.ids[place]}", _short(label)] + [f"true: {_short(true)}"] * (label != true)
-        text.append(scales.signed(f"{shown.margins[place] / 10.0**power:#.3g}"))
+        if shown.margins is not None:
+            text.append(scales.signed(f"{shown.margins[place] / 10.0**power:#.3g}"))
         axes.text(0.5, -0.06, "\n".join(text), transform=axes.transAxes, ha="center", va="top", fontsize=6,
                   linespacing=1.15, parse_math=False)
     fig.suptitle(title)
-    return fig
 
 
 def _short(name: str, most: int = 10) -> str:
@@ -82,6 +99,14 @@ def smallest(run: Recorded, count: int = COUNT) -> Smallest:
                     names(mask["true_labels"]), margins[rows])
 
 
+def load_data(keys: Mapping[str, Any], data_dir: str = "") -> "Dataset":
+    """The data set that the section `data` of a config names; raises InputError where there is none."""
+    from margin_jax import data  # here, so that the other figures do not wait for the readers of data sets
+
+    return data.load(keys["name"], data_dir=data_dir or keys["dir"], cache_dir=keys["cache_dir"],
+                     classes=keys["classes"], random_fraction=keys["random_fraction"], random_seed=keys["random_seed"])
+
+
 def read_pictures(run: Recorded, ids: np.ndarray, data_dir: str = "") -> tuple[np.ndarray, tuple[float, float]]:
     """Reads the pictures of some training examples, and the smallest and largest value in the training set.
 
@@ -93,12 +118,8 @@ def read_pictures(run: Recorded, ids: np.ndarray, data_dir: str = "") -> tuple[n
     Raises:
       InputError: no data there, or not those the run was trained on.
     """
-    from margin_jax import data  # here, so that the other figures do not wait for the readers of data sets
-
     keys = run.config["data"]
-    train = data.load(keys["name"], data_dir=data_dir or keys["dir"], cache_dir=keys["cache_dir"],
-                      classes=keys["classes"], random_fraction=keys["random_fraction"],
-                      random_seed=keys["random_seed"]).train
+    train = load_data(keys, data_dir).train
     if not all(np.array_equal(getattr(train, name), run.mask[name]) for name in ("ids", "labels", "true_labels")):
         raise InputError(f"the training examples of {keys['name']!r} found now are not those of the run in "
                          f"{run.workdir}: ids or labels differ; name the folder of the same data with --data_dir")

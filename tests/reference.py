@@ -3,24 +3,27 @@
 import numpy as np
 
 
-def conv_forward(x, kernel):
+def conv_forward(x, kernel, stride=2):
     batch, height, width, _ = x.shape
-    out = np.zeros((batch, -(-height // 2), -(-width // 2), kernel.shape[-1]))
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    out = np.zeros((batch, -(-height // stride), -(-width // stride), kernel.shape[-1]))
+    size = len(kernel)
+    edge = (size - 1) // 2
+    padded = np.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
     for i in range(out.shape[1]):
         for j in range(out.shape[2]):
-            out[:, i, j] = np.tensordot(padded[:, 2 * i:2 * i + 3, 2 * j:2 * j + 3], kernel, 3)
+            window = padded[:, stride * i:stride * i + size, stride * j:stride * j + size]
+            out[:, i, j] = np.tensordot(window, kernel, 3)
     return out
 
 
-def conv_backward(x, kernel, gradient):
+def conv_backward(x, kernel, gradient, stride=2):
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     d_padded, d_kernel = np.zeros_like(padded), np.zeros_like(kernel)
     for i in range(gradient.shape[1]):
         for j in range(gradient.shape[2]):
-            window = padded[:, 2 * i:2 * i + 3, 2 * j:2 * j + 3]
-            d_kernel += np.tensordot(window, gradient[:, i, j], (0, 0))
-            d_padded[:, 2 * i:2 * i + 3, 2 * j:2 * j + 3] += np.tensordot(gradient[:, i, j], kernel, (1, 3))
+            down, across = slice(stride * i, stride * i + 3), slice(stride * j, stride * j + 3)
+            d_kernel += np.tensordot(padded[:, down, across], gradient[:, i, j], (0, 0))
+            d_padded[:, down, across] += np.tensordot(gradient[:, i, j], kernel, (1, 3))
     return d_padded[:, 1:-1, 1:-1], d_kernel
 
 

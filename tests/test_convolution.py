@@ -6,44 +6,79 @@ import numpy as np
 import pytest
 
 import reference
-from margin_jax.models import convolution
+from margin_jax.models import convolution, patches
 from margin_jax.models.batch_norm import EPSILON, MaskedBatchNorm
 from margin_jax.models.convnet import ConvNet
 from margin_jax.models.initialisers import bias_init, kernel_init
 from margin_jax.network import from_flax
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 2), (5, 5), (8, 8), (7, 4)])
-@pytest.mark.parametrize("batch", [1, 3, 6, 7])
-def test_formulations_agree_in_values_and_gradients(size, batch, monkeypatch):
-    keys = jax.random.split(jax.random.key(0), 3)
-    x, kernel = jax.random.normal(keys[0], (batch, *size, 3)), jax.random.normal(keys[1], (3, 3, 3, 5))
-    cotangent = jax.random.normal(keys[2], convolution.convolve(x, kernel, "lax").shape)
-    results = []
-    monkeypatch.setattr(convolution, "TILE", 2)
-    monkeypatch.setattr(convolution, "TILED_FROM", 2)
-    for name in ("patches", "tiled", "lax"):
-        value, pull = jax.vjp(lambda x, k, name=name: convolution.convolve(x, k, name), x, kernel)
-        results.append((value, *pull(cotangent)))
-    truth = np.asarray(x, np.float64), np.asarray(kernel, np.float64), np.asarray(cotangent, np.float64)
-    exact = (reference.conv_forward(*truth[:2]), *reference.conv_backward(*truth))
+def values_and_gradients(x, kernel, cotangent, stride):
+    """Of all formulations, compiled together: eager operations would each be compiled alone."""
+    def one(x, kernel, cotangent, name):
+        value, pull = jax.vjp(lambda x, k: convolution.convolve(x, k, name, stride), x, kernel)
+        return value, *pull(cotangent)
+
+    return jax.jit(lambda *args: [one(*args, name) for name in convolution.FORMULATIONS])(x, kernel, cotangent)
+
+
+@pytest.mark.parametrize("size,batch", [((1, 1), 1), ((1, 1), 7), ((2, 2), 3), ((5, 5), 6), ((8, 8), 7), ((7, 4), 3)])
+@pytest.mark.parametrize("stride,channels", [(2, (3, 5)), (1, (3, 5)), (1, (5, 2))])
+def test_formulations_agree_in_values_and_gradients(size, batch, stride, channels, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(batch, *size, channels[0])), rng.normal(size=(3, 3, *channels))
+    cotangent = rng.normal(size=(batch, *(-(-s // stride) for s in size), channels[1]))
+    monkeypatch.setattr(patches, "TILE", 2)
+    monkeypatch.setattr(patches, "TILED_FROM", 2)
+    monkeypatch.setattr(patches, "TILE_BYTES", 2 * 36 * size[0] * size[1] * min(channels))  # two rows here too
+    monkeypatch.setattr(patches, "TILED_FROM_BYTES", 0)
+    assert patches.tile_rows((batch, *size, min(channels)), 4, stride) == min(batch, 2)
+    results = values_and_gradients(*(jnp.asarray(a, jnp.float32) for a in (x, kernel, cotangent)), stride)
+    exact = reference.conv_forward(x, kernel, stride), *reference.conv_backward(x, kernel, cotangent, stride)
     for *found, numpy in zip(*results, exact, strict=True):
         for value in found:
             np.testing.assert_allclose(value, numpy, rtol=1e-5, atol=1e-5)
 
 
-def test_formulations_agree_under_vmap():
+def test_tiles_of_stride_1_follow_the_bytes_of_the_windows():
+    row = 9 * 32 * 32 * 12 * 4
+    assert patches.tile_rows((50, 32, 32, 12), 4, 1) == patches.TILE_BYTES // row == 4
+    few = patches.TILED_FROM_BYTES // row
+    assert [patches.tile_rows((count, 32, 32, 12), 4, 1) for count in (few, few + 1)] == [few, 4]
+    assert patches.tile_rows((3, 1024, 1024, 64), 4, 1) == 1 == patches.tile_rows((1, 1024, 1024, 64), 4, 1)
+
+
+@pytest.mark.parametrize("stride,outputs", [(2, 5), (1, 5), (1, 1)])
+def test_formulations_agree_under_vmap(stride, outputs):
     keys = jax.random.split(jax.random.key(1))
-    x, kernels = jax.random.normal(keys[0], (4, 6, 6, 2)), jax.random.normal(keys[1], (3, 3, 3, 2, 5))
-    for fn in (lambda k, name: convolution.convolve(x, k, name),
-               jax.grad(lambda k, name: (convolution.convolve(jnp.sin(x * k.sum()), k, name) ** 2).sum())):
-        both = [jax.vmap(lambda k, name=name, fn=fn: fn(k, name))(kernels) for name in ("patches", "lax")]
-        np.testing.assert_allclose(*both, rtol=1e-4, atol=1e-4)
+    x, kernels = jax.random.normal(keys[0], (4, 6, 6, 2)), jax.random.normal(keys[1], (3, 3, 3, 2, outputs))
+
+    def value(kernel, name):
+        return convolution.convolve(jnp.sin(x * kernel.sum()), kernel, name, stride)
+
+    def both(kernel, name):
+        return value(kernel, name), jax.grad(lambda k: (value(k, name) ** 2).sum())(kernel)
+
+    found = jax.jit(lambda k: [jax.vmap(lambda k, name=name: both(k, name))(k) for name in ("patches", "lax")])(kernels)
+    for ours, xla in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, xla, rtol=1e-4, atol=1e-4)
 
 
-def test_an_unknown_formulation_is_refused():
+def test_a_convolution_1x1_is_a_matmul_over_channels():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(1, 1, 5, 3))
+    for name in convolution.FORMULATIONS:
+        found = convolution.convolve(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), name, 1)
+        np.testing.assert_allclose(found, reference.conv_forward(x, kernel, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_an_unknown_formulation_size_or_stride_is_refused():
+    x = jnp.ones((1, 4, 4, 1))
     with pytest.raises(ValueError, match="'patches', 'tiled', 'lax'"):
-        convolution.convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), "winograd")
+        convolution.convolve(x, jnp.ones((3, 3, 1, 1)), "winograd")
+    for shape, stride in (((5, 5), 2), ((1, 1), 2), ((3, 1), 1), ((3, 3), 3)):
+        with pytest.raises(ValueError, match="size and stride"):
+            convolution.convolve(x, jnp.ones((*shape, 1, 1)), "lax", stride)
 
 
 def parameters_of(**kwargs):

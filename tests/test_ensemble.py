@@ -21,8 +21,8 @@ MASK = np.arange(N) >= N - KEPT
 def together(network, states, count, mapping, shuffle=False, epochs=2, devices=4):
     ensemble = make_ensemble(network, OPTIMIZER, shuffle, PIECE, jax.devices()[:devices], mapping)
     plan, batch = make_plan(BATCH, KEPT, 256, network.batched)
-    examples, mask, batch = ensemble.copy((examples_of(*small_arrays(N)), MASK, np.int32(batch)))
-    states = ensemble.place(states)
+    examples, batch = ensemble.copy((examples_of(*small_arrays(N)), np.int32(batch)))
+    states, mask = ensemble.place(states), ensemble.place(np.tile(MASK, (count, 1)))
     for _ in range(epochs):
         states, stats = ensemble.run_epoch(states, examples, mask, batch, plan)
     found = ensemble.evaluate(states.params, states.batch_stats, examples)

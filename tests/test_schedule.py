@@ -15,7 +15,8 @@ def config_of(rule="separation", after=2, keep=0, every=1):
 
 
 def progress_of(separation=-1, removal=-1, count=100):
-    return fresh(count)._replace(separation_epoch=np.int32(separation), removal_epoch=np.int32(removal))
+    return fresh(count)._replace(separation_epoch=np.int32(separation), removal_epoch=np.int32(removal),
+                                 removals=np.int32(removal >= 0))
 
 
 def last_epoch(config, separation):

@@ -103,11 +103,12 @@ def networks_together(networks: int, count: int, batch: int) -> Work:
     ensemble = many.make_ensemble(network, optimizer, False, tuning.evaluation_piece(backend),
                                   jax.local_devices()[:networks], tuning.ensemble_mapping(backend))
     plan, rows = make_plan(batch, count, tuning.training_piece(backend), False)
-    shared = ensemble.copy((_examples(count), np.ones(count, bool), np.int32(rows)))
+    examples, rows = ensemble.copy((_examples(count), np.int32(rows)))
+    masks = ensemble.place(np.ones((networks, count), bool))
     box = [ensemble.place(many.make_states(network, optimizer, SHAPE, range(networks)))]
 
     def work() -> None:
-        box[0], stats = ensemble.run_epoch(box[0], *shared, plan)
+        box[0], stats = ensemble.run_epoch(box[0], examples, masks, rows, plan)
         jax.block_until_ready((box[0], stats))
 
     return work

@@ -3,6 +3,7 @@
 from typing import Any
 
 from margin_jax.models.convnet import ConvNet
+from margin_jax.models.densenet import DenseNetBC
 from margin_jax.network import Network, from_flax
 from margin_jax.tuning import choose_convolution
 
@@ -21,6 +22,8 @@ def make_network(model: Any, num_classes: int, backend: str, mapped: bool = Fals
     Returns:
       Its pure functions.
     """
-    module = ConvNet(num_classes, tuple(model.widths), model.batch_norm, model.biases, model.init, model.init_std,
-                     choose_convolution(model.conv, backend, mapped), rows_axis)
-    return from_flax(module, batched=model.batch_norm)
+    shared = (model.biases, model.init, model.init_std, choose_convolution(model.conv, backend, mapped), rows_axis)
+    if model.name == "densenet":
+        return from_flax(DenseNetBC(num_classes, tuple(model.blocks), model.growth, model.reduction, model.stem,
+                                    *shared), batched=True)
+    return from_flax(ConvNet(num_classes, tuple(model.widths), model.batch_norm, *shared), batched=model.batch_norm)

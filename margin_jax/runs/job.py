@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 import margin_jax
@@ -18,7 +19,7 @@ from margin_jax.devices import ROWS, replicate, row_mesh, size_of
 from margin_jax.errors import InputError
 from margin_jax.evaluate import Evaluate, make_evaluate
 from margin_jax.models.build import make_network
-from margin_jax.network import Network
+from margin_jax.network import Network, with_batch_norm
 from margin_jax.optimizers import make_optimizer
 from margin_jax.state import Examples, TrainState, make_examples, make_state
 from margin_jax.train import RunEpoch, make_run_epoch
@@ -31,18 +32,21 @@ class Job(NamedTuple):
     """What a run works with.
 
     Attributes:
-      network, run_epoch, evaluate: of one architecture.
+      network, optimizer, run_epoch, evaluate: of one architecture.
       mesh: the devices among which rows are shared out, None for one.
       micro_batch: most rows at once where a step may be cut into pieces.
+      piece: rows at once in passes over all data.
       train, test: the data, on all those devices.
       state: the fresh network, on all those devices.
     """
 
     network: Network
+    optimizer: optax.GradientTransformation
     run_epoch: RunEpoch
     evaluate: Evaluate
     mesh: Mesh | None
     micro_batch: int
+    piece: int
     train: Examples
     test: Examples
     state: TrainState
@@ -57,8 +61,10 @@ def load_dataset(config: Any) -> Dataset:
     return dataset
 
 
-def make_job(config: Any, dataset: Dataset) -> Job:
+def make_job(config: Any, dataset: Dataset, batch_norm: str = "tracked") -> Job:
     """Builds network, optimiser and compiled functions, and moves the data to the device.
+
+    `batch_norm` is one of `network.BATCH_NORM`.
 
     Images are standardised per channel by the training rows that the run starts from, all of them; a removal later on
     leaves mean and std as they are, since it must not change the network's function.
@@ -69,15 +75,17 @@ def make_job(config: Any, dataset: Dataset) -> Job:
         raise InputError(f"config: devices should be at most the {len(jax.local_devices())} of this process, "
                          f"got {count}; 0 lets margin_jax choose")
     mesh = row_mesh(count)
-    network = make_network(config.model, len(dataset.class_names), backend, rows_axis=ROWS if mesh else None)
+    network = with_batch_norm(make_network(config.model, len(dataset.class_names), backend,
+                                           rows_axis=ROWS if mesh else None), batch_norm)
     optimizer = make_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
     mean, std = channel_statistics(dataset.train.images, np.ones(dataset.train.labels.size, bool))
     train, test = (replicate(make_examples(split.images, split.labels, mean, std), mesh)
                    for split in (dataset.train, dataset.test))
     state = replicate(make_state(network, optimizer, dataset.train.images.shape[1:], config.seed), mesh)
-    return Job(network, make_run_epoch(network, optimizer, config.shuffle, mesh),
-               make_evaluate(network, config.record.piece or evaluation_piece(backend), mesh), mesh,
-               config.micro_batch or training_piece(backend), train, test, state)
+    piece = config.record.piece or evaluation_piece(backend)
+    return Job(network, optimizer, make_run_epoch(network, optimizer, config.shuffle, mesh),
+               make_evaluate(network, piece, mesh), mesh, config.micro_batch or training_piece(backend), piece, train,
+               test, state)
 
 
 def _git_revision() -> str:
@@ -93,6 +101,7 @@ def _git_revision() -> str:
 def describe(config: Any, dataset: Dataset, job: Job) -> dict[str, Any]:
     """What config.json holds: the resolved config, versions, device, revision, and what identifies the data."""
     return {
+        "job": "train",
         "config": config.to_dict(),
         "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in PACKAGES}},
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {size_of(job.mesh)}",

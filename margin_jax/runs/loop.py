@@ -1,7 +1,7 @@
 """The loop of one run: an epoch, its record, a removal, a checkpoint, until the schedule says stop."""
 
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,33 +11,39 @@ from margin_jax.batching import make_plan
 from margin_jax.checkpoint import Checkpoints
 from margin_jax.data.split import Dataset
 from margin_jax.devices import size_of
+from margin_jax.dynamics import present
 from margin_jax.errors import DivergedError
 from margin_jax.evaluate import Evaluation
 from margin_jax.results import RunFolder
 from margin_jax.runs import recorder, schedule
 from margin_jax.runs.job import Job
 from margin_jax.runs.progress import Reporter
-from margin_jax.runs.removal import kept_after
-from margin_jax.runs.schedule import Progress
+from margin_jax.runs.removal import FULL, kept_after, rule_scores
+from margin_jax.runs.snapshot import Snapshot, fresh_snapshot, placed
 from margin_jax.runs.summary import summarise_run
-from margin_jax.state import EpochStats, TrainState
-
-
-class Snapshot(NamedTuple):
-    """All that changes in a run; what a checkpoint holds."""
-
-    state: TrainState
-    progress: Progress
+from margin_jax.state import EpochStats, parameter_distance
 
 
 class TrainRun:
     """One run in an open folder."""
 
-    def __init__(self, config: Any, dataset: Dataset, job: Job, folder: RunFolder,
-                 checkpoints: Checkpoints) -> None:
-        """Everything is opened and checked by `train`."""
+    def __init__(self, config: Any, dataset: Dataset, job: Job, folder: RunFolder, checkpoints: Checkpoints,
+                 start: Snapshot | None = None) -> None:
+        """Everything is opened and checked by the caller.
+
+        Args:
+          config: of the run.
+          dataset: its data.
+          job: network, compiled functions, data on the device.
+          folder: open run folder.
+          checkpoints: of that folder.
+          start: in host memory, what the run starts from, with its own first record; absent for a fresh network.
+            Examples are removed at once if the stop rule is met.
+        """
         self.config, self.dataset, self.job, self.folder, self.checkpoints = config, dataset, job, folder, checkpoints
-        self.snapshot = Snapshot(job.state, schedule.fresh(dataset.train.labels.size))
+        self.start = start
+        self.snapshot = fresh_snapshot(config, job, dataset.train.labels.size) if start is None else placed(start, job)
+        self._present = jax.jit(present, donate_argnums=0)
         self._saved_at = time.monotonic()
 
     @property
@@ -47,14 +53,34 @@ class TrainRun:
 
     def resume(self) -> None:
         """Goes on from the newest checkpoint, if there is one, and cuts off what was recorded after it."""
-        if self.checkpoints.latest_epoch() is None:
-            self.checkpoints.save(0, self.snapshot)
-        else:
+        newest = self.checkpoints.latest_epoch()
+        if newest is not None:
             self.snapshot = jax.tree.map(
                 lambda new, like: jax.device_put(new, like.sharding) if isinstance(like, jax.Array) else new,
                 self.checkpoints.restore(self.snapshot), self.snapshot)
-        self.folder.rewind(self.epoch, self.dataset.train.labels.size)
+        self.folder.rewind(-1 if newest is None else self.epoch, self.dataset.train.labels.size)
+        if newest is None:
+            if self.start is not None:
+                self._begin()
+            self.checkpoints.save(self.epoch, self.snapshot)
         self._write_mask()
+
+    def _begin(self) -> None:
+        """The first record, and the first removal if it is due.
+
+        One removal comes before the record, so that its loss is that of the kept examples; a schedule's comes after it,
+        since its table tells of the network before any removal.
+        """
+        if schedule.phase_over(self.config, self.epoch, self.snapshot.progress):
+            if self.config.compress.mode == "immediate":
+                train, test = self.measure()
+                self.remove(train.margins)
+                self.write_row(train, test, 0.0)
+            else:
+                row, evaluation = self.record(0.0)
+                self._end_phase(row, evaluation)
+        else:
+            self.record(0.0)
 
     def _write_mask(self) -> None:
         split, progress = self.dataset.train, self.snapshot.progress
@@ -63,12 +89,13 @@ class TrainRun:
 
     def train_epoch(self) -> EpochStats:
         """Trains one epoch on the kept rows; raises DivergedError, after closing the run, if it stops being finite."""
-        state, progress = self.snapshot
+        state, progress, dynamics = self.snapshot
         plan, batch = make_plan(self.config.batch_size, int(progress.mask.sum()), self.job.micro_batch,
                                 self.job.network.batched, size_of(self.job.mesh), progress.mask.size)
-        state, stats = self.job.run_epoch(state, self.job.train, jnp.asarray(progress.mask), jnp.int32(batch), plan)
-        stats = jax.device_get(stats)
-        self.snapshot = Snapshot(state, progress)
+        mask = jnp.asarray(progress.mask)
+        state, stats = self.job.run_epoch(state, self.job.train, mask, jnp.int32(batch), plan)
+        self.snapshot = Snapshot(state, progress, self._present(dynamics, stats.margins, mask))
+        stats = jax.device_get(stats._replace(margins=None))
         if stats.bad_step >= 0:
             self._end_diverged(int(stats.bad_step) + 1, int(stats.steps))
         return stats
@@ -81,25 +108,48 @@ class TrainRun:
                             f"the last good checkpoint, of epoch {good}, and the records before are in "
                             f"{self.folder.path}; try a smaller optimizer.learning_rate, in another --workdir")
 
-    def record(self, seconds: float) -> tuple[dict[str, float], Evaluation]:
-        """Takes margins and errors on all data and appends them; notes the separation epoch."""
-        state, progress = self.snapshot
+    def measure(self) -> tuple[Evaluation, Evaluation]:
+        """Margins and losses of all training and all test examples; notes separation and margin convergence."""
+        state, progress, _ = self.snapshot
         train, test = jax.device_get([self.job.evaluate(state.params, state.batch_stats, examples)
                                       for examples in (self.job.train, self.job.test)])
-        rho = recorder.host_rho(state.params, self.config.rho)
-        row = recorder.metrics_row(self.epoch, train, test, progress.mask, rho, seconds)
+        self.snapshot = self.snapshot._replace(
+            progress=schedule.measured(self.config, self.epoch, progress, train.margins))
+        return train, test
+
+    def write_row(self, train: Evaluation, test: Evaluation, seconds: float) -> dict[str, float]:
+        """Appends what was measured to the records; the row of metrics.csv."""
+        rho = recorder.host_rho(self.snapshot.state.params, self.config.rho)
+        row = recorder.metrics_row(self.epoch, train, test, self.snapshot.progress.mask, rho, seconds)
         self.folder.record(row, train.margins)
-        if progress.separation_epoch < 0 and row["train_error"] == 0:
-            self.snapshot = Snapshot(state, progress._replace(separation_epoch=np.int32(self.epoch)))
-        return row, train
+        return row
+
+    def record(self, seconds: float) -> tuple[dict[str, float], Evaluation]:
+        """Takes margins and errors on all data and appends them."""
+        train, test = self.measure()
+        return self.write_row(train, test, seconds), train
+
+    def _end_phase(self, row: dict[str, float], evaluation: Evaluation) -> None:
+        """Where training on the present mask ends: its row of removals.csv, and the removal that follows."""
+        progress = self.snapshot.progress
+        if self.start is not None and self.config.compress.mode == "continuous":
+            self.folder.append("removals.csv", recorder.removal_row(
+                self.config, row, progress, parameter_distance(self.snapshot.state.params, self.start.state.params)))
+        if schedule.removal_due(self.config, self.epoch, progress):
+            self.remove(evaluation.margins)
 
     def remove(self, margins: np.ndarray) -> None:
         """Updates the mask by the config's rule; nothing else changes."""
-        state, progress = self.snapshot
-        mask = kept_after(self.config, margins, self.dataset.train.labels, self.dataset.train.ids, progress.mask)
+        state, progress, dynamics = self.snapshot
+        rule, split = self.config.compress.rule, self.dataset.train
+        scores = None if rule in (FULL, "ids") else rule_scores(rule, self.config.seed, self.job, state, margins,
+                                                                dynamics)
+        mask = kept_after(self.config, schedule.counts(self.config, progress.mask.size)[progress.removals], scores,
+                          split.labels, split.ids, progress.mask)
         removed = np.where(progress.mask & ~mask, np.int32(self.epoch), progress.removed_epoch)
-        self.snapshot = Snapshot(state, progress._replace(mask=mask, removed_epoch=removed,
-                                                          removal_epoch=np.int32(self.epoch)))
+        self.snapshot = self.snapshot._replace(progress=progress._replace(
+            mask=mask, removed_epoch=removed, removal_epoch=np.int32(self.epoch),
+            removals=np.int32(progress.removals + 1)))
         self._write_mask()
 
     def save(self, force: bool) -> None:
@@ -117,8 +167,8 @@ class TrainRun:
         row = None
         if schedule.record_due(self.config, self.epoch, before, int(stats.errors)):
             row, evaluation = self.record(seconds)
-            if schedule.removal_due(self.config, self.epoch, self.snapshot.progress):
-                self.remove(evaluation.margins)
+            if schedule.phase_over(self.config, self.epoch, self.snapshot.progress):
+                self._end_phase(row, evaluation)
         reporter.epoch(self.epoch, int(before.mask.sum()), float(stats.loss), row)
         after = self.snapshot.progress
         separated, removed = (a != b for a, b in ((after.separation_epoch, before.separation_epoch),
@@ -129,16 +179,18 @@ class TrainRun:
         if removed:
             reporter.say(f"kept {after.mask.sum()} of {after.mask.size} by the rule {self.config.compress.rule!r} "
                          f"at the end of epoch {self.epoch}")
-        self.save(force=separated or removed)
+        self.save(force=separated or (removed and self.config.compress.mode == "immediate"))
 
     def run(self) -> dict[str, Any]:
         """Trains to the end and closes the run; returns what summary.json holds."""
-        total = self.config.epochs + (self.config.compress.epochs if self.config.compress.keep else 0)
+        total = schedule.most_epochs(self.config, self.snapshot.progress)
         started = time.monotonic() - float(self.snapshot.progress.seconds)
         with Reporter(total, self.epoch, self.config.log_every_seconds) as reporter:
             while not schedule.phase_over(self.config, self.epoch, self.snapshot.progress):
                 self.advance(reporter, started)
         self.save(force=True)
         summary = summarise_run(self.config, self.folder.path, self.snapshot.progress, "finished")
+        if self.start is not None:
+            summary["moved"] = parameter_distance(self.snapshot.state.params, self.start.state.params)
         self.folder.finish(summary)
         return summary

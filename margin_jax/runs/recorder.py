@@ -11,6 +11,7 @@ import numpy as np
 from margin_jax import distribution, norms
 from margin_jax.evaluate import Evaluation
 from margin_jax.network import Params
+from margin_jax.runs.schedule import Progress
 
 
 def host_rho(params: Params, section: Any) -> float:
@@ -51,6 +52,35 @@ def metrics_row(epoch: int, train: Evaluation, test: Evaluation, mask: np.ndarra
         "kept": int(mask.sum()),
         "seconds": round(seconds, 3),
     }
+
+
+def removal_row(config: Any, row: dict[str, float], progress: Progress, moved: float) -> dict[str, Any]:
+    """A row of removals.csv: where training on one count of kept examples ended.
+
+    Args:
+      config: of the run.
+      row: of metrics.csv at that epoch.
+      progress: before the next removal.
+      moved: relative parameter distance from the network before the first removal.
+
+    Returns:
+      Keys as `tables.REMOVALS`; `epochs` counts from the last removal, and is 0 before the first.
+    """
+    since = row["epoch"] - int(progress.removal_epoch) if progress.removals else 0
+    return {"step": int(progress.removals), "kept": row["kept"], "epochs": since,
+            "separated": int(row["train_error"] == 0), "test_error": row["test_error"], "rule": rule_name(config),
+            "seed": config.seed, "optimizer": config.optimizer.name, "init_std": init_std(config),
+            "epoch": row["epoch"], "loss": row["train_loss"], "moved": moved}
+
+
+def rule_name(config: Any) -> str:
+    """The rule as tables write it: "smallest", or "smallest+balanced" class by class."""
+    return config.compress.rule + "+balanced" * config.compress.balanced
+
+
+def init_std(config: Any) -> float | str:
+    """Standard deviation of the initial weights, empty where they are not normal."""
+    return config.model.init_std if config.model.init == "normal" else ""
 
 
 def _gamma_row(raw: jax.Array, rho: float, unit: str, value: float, gamma: float, low: float,

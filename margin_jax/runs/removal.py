@@ -1,21 +1,70 @@
-"""Applying a rule of `masks` to the rows that are kept."""
+"""Applying a rule to the rows that are kept: which scores it needs, and the mask that it gives."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from margin_jax import masks
-from margin_jax.state import seed_keys
+from margin_jax import dynamics, masks
+from margin_jax.dynamics import Dynamics
+from margin_jax.network import BatchStats, Network, Params
+from margin_jax.pieces import map_pieces
+from margin_jax.rules import RANKINGS, choose
+from margin_jax.runs.job import Job
+from margin_jax.scores import el2n, network_grand
+from margin_jax.state import Examples, TrainState, seed_keys, standardised
+
+FULL = "full"  # the control that removes nothing
+GRADIENTS = 50  # per-example gradients alive at a time: that many times the parameters
 
 
-def kept_after(config: Any, margins: np.ndarray, labels: np.ndarray, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _el2n(network: Network, piece: int, params: Params, batch_stats: BatchStats, train: Examples) -> jax.Array:
+    def rows(images: jax.Array, labels: jax.Array) -> jax.Array:
+        return el2n(network.logits(params, batch_stats, standardised(images, train)), labels)
+
+    return map_pieces(rows, (train.images, train.labels), piece)
+
+
+def _grand(network: Network, piece: int, params: Params, batch_stats: BatchStats, train: Examples) -> jax.Array:
+    def logits(params: Params, images: jax.Array) -> jax.Array:
+        return network.logits(params, batch_stats, standardised(images, train))
+
+    return network_grand(logits, params, train.images, train.labels, min(piece, GRADIENTS))
+
+
+def rule_scores(rule: str, seed: int, job: Job, state: TrainState, margins: np.ndarray,
+                seen: Dynamics) -> jax.Array | np.ndarray:
+    """The scores (N,) that a rule ranks by, of all training examples.
+
+    Args:
+      rule: a key of RANKINGS.
+      seed: of the run, for the rule "random": the same order of all examples at each of its removals.
+      job: network and data.
+      state: the network now.
+      margins: (N,) raw margins now; normalised ones would order alike.
+      seen: what training has shown of every example.
+    """
+    def of_network(score: Callable[..., jax.Array]) -> jax.Array:
+        # Data as arguments: constants of this size cost seconds of compilation.
+        return jax.jit(functools.partial(score, job.network, job.piece))(state.params, state.batch_stats, job.train)
+
+    score = {"margins": lambda: margins, "random": lambda: masks.random_scores(seed_keys(seed)[2], margins.size),
+             "el2n": lambda: of_network(_el2n), "grand": lambda: of_network(_grand),
+             "forgetting": lambda: dynamics.forgetting(seen), "aum": lambda: dynamics.aum(seen)}
+    return np.asarray(score[RANKINGS[rule].score]())
+
+
+def kept_after(config: Any, count: int, scores: np.ndarray | None, labels: np.ndarray, ids: np.ndarray,
+               mask: np.ndarray) -> np.ndarray:
     """The mask after a removal by `config.compress`.
 
     Args:
-      config: the config; `compress.rule`, `compress.keep`, `compress.ids` and, for the rule "random", `seed`.
-      margins: (N,) raw margins; normalised ones would order alike.
+      config: the config; `compress.rule`, `compress.balanced` and `compress.ids`.
+      count: how many to keep.
+      scores: (N,) as from `rule_scores`; None for the rules "ids" and "full", which take none.
       labels: (N,) int32, what is trained on.
       ids: (N,) int64.
       mask: (N,) boolean, the rows kept so far.
@@ -24,13 +73,9 @@ def kept_after(config: Any, margins: np.ndarray, labels: np.ndarray, ids: np.nda
       (N,) boolean.
     """
     section = config.compress
+    if section.rule == FULL:
+        return mask.copy()
     if section.rule == "ids":
         return masks.of_ids(ids, np.asarray(section.ids)) & mask
-    scores, within = jnp.asarray(margins), jnp.asarray(mask)
-    choose = {
-        "smallest": lambda: masks.smallest(scores, section.keep, within),
-        "largest": lambda: masks.largest(scores, section.keep, within),
-        "random": lambda: masks.random(seed_keys(config.seed)[2], section.keep, within),
-        "balanced": lambda: masks.balanced(scores, jnp.asarray(labels), section.keep, within),
-    }
-    return np.array(jax.device_get(choose[section.rule]()))
+    chosen = choose(section.rule, jnp.asarray(scores), jnp.asarray(labels), count, jnp.asarray(mask), section.balanced)
+    return np.array(jax.device_get(chosen))

@@ -5,19 +5,21 @@ from typing import Any
 
 from absl import logging
 
-from margin_jax import records, results, validation
+from margin_jax import records, results, validation, workdir
 from margin_jax.checkpoint import Checkpoints
+from margin_jax.data.split import Dataset
 from margin_jax.errors import InputError
-from margin_jax.runs.job import describe, load_dataset, make_job
+from margin_jax.runs.job import Job, describe, load_dataset, make_job
 from margin_jax.runs.loop import TrainRun
+from margin_jax.runs.snapshot import Snapshot
 
 
-def train(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
+def train(config: Any, path: str | pathlib.Path) -> dict[str, Any]:
     """Trains one network, or continues where an interrupted run of the same command stopped.
 
     Args:
       config: a ConfigDict as in `margin_jax.config.default_config`; not changed.
-      workdir: the run folder.
+      path: the run folder.
 
     Returns:
       What summary.json holds.
@@ -27,28 +29,45 @@ def train(config: Any, workdir: str | pathlib.Path) -> dict[str, Any]:
       DivergedError: a loss or parameter stopped being finite; the run folder says where.
     """
     validation.validate(config)
-    results.inspect(workdir, config)
+    if config.compress.mode != "immediate":
+        raise InputError(f"config: compress.mode should be 'immediate' to train one network, got "
+                         f"{config.compress.mode!r}; launch/compress.py runs every mode, with its controls")
+    workdir.inspect(path, config)
     dataset = load_dataset(config)
     job = make_job(config, dataset)
-    description = describe(config, dataset, job)
-    with results.RunFolder(workdir) as folder:
-        if results.inspect(workdir, config):  # again, now that no other process can finish the run meanwhile
-            _check_origin(workdir, description)
+    return run_in(path, config, dataset, job, describe(config, dataset, job))
+
+
+def run_in(path: str | pathlib.Path, config: Any, dataset: Dataset, job: Job, description: dict[str, Any],
+           start: Snapshot | None = None) -> dict[str, Any]:
+    """Runs in a folder, new or of an interrupted run of the same config; arguments as of `TrainRun`.
+
+    Args:
+      path: the run folder.
+      config, dataset, job, start: as of `TrainRun`.
+      description: what config.json is to hold.
+
+    Returns:
+      What summary.json holds.
+    """
+    with results.RunFolder(path) as folder:
+        if workdir.inspect(path, config):  # again, now that no other process can finish the run meanwhile
+            check_origin(path, description)
         else:
             folder.start(description)
         with Checkpoints(folder.path / "checkpoints") as checkpoints:
-            run = TrainRun(config, dataset, job, folder, checkpoints)
+            run = TrainRun(config, dataset, job, folder, checkpoints, start)
             run.resume()
             return run.run()
 
 
-def _check_origin(workdir: str | pathlib.Path, description: dict[str, Any]) -> None:
+def check_origin(path: str | pathlib.Path, description: dict[str, Any]) -> None:
     """Refuses other data; warns of other versions, with which the run need not end bit-equal."""
-    stored = records.read_json(workdir, "config.json")
+    stored = records.read_json(path, "config.json")
     for key in ("versions", "device"):
         if stored[key] != description[key]:
-            logging.warning("%s was started with %s %s, goes on with %s", workdir, key, stored[key], description[key])
+            logging.warning("%s was started with %s %s, goes on with %s", path, key, stored[key], description[key])
     if stored["data"]["digest"] != description["data"]["digest"]:
-        raise InputError(f"{workdir} was started on other data of the name {stored['data']['name']!r}: the digest was "
+        raise InputError(f"{path} was started on other data of the name {stored['data']['name']!r}: the digest was "
                          f"{stored['data']['digest'][:12]}, is {description['data']['digest'][:12]}; "
                          "restore the data or choose another --workdir")

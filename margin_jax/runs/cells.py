@@ -1,0 +1,78 @@
+"""Rows of cells.csv: what one compression came to, and how it compares with its controls."""
+
+import math
+from typing import Any
+
+from margin_jax.runs.base import Base
+from margin_jax.runs.branches import AFTER, FROZEN, FULL, SCRATCH
+
+Row = dict[str, Any]
+NOTHING = math.nan
+
+
+def updates_of(epochs: int, kept: int, batch_size: int) -> int:
+    """Steps of the optimiser in that many epochs; batch size 0 is full gradient descent."""
+    return epochs * math.ceil(kept / (batch_size or kept))
+
+
+def settings(config: Any) -> Row:
+    """The columns that say how a network is trained, of a run's own config."""
+    return {"optimizer": config.optimizer.name, "learning_rate": config.optimizer.learning_rate,
+            "batch_size": config.batch_size}
+
+
+def branch_row(config: Any, summary: dict[str, Any], start: Row, rule: str, seed: int, scope: str) -> Row:
+    """The row of a branch that is over.
+
+    Args:
+      config: of the branch.
+      summary: its summary.json.
+      start: its first row of metrics.csv.
+      rule: as tables write it.
+      seed: of the network.
+      scope: "after" or "scratch".
+    """
+    final, diverged = summary["final"] or start, summary["diverged"]
+    epochs = final["epoch"] - start["epoch"]
+    good = diverged is None
+    return settings(config) | {
+        "rule": rule, "seed": seed, "kept": final["kept"], "scope": scope,
+        "test_error": final["test_error"] if good else NOTHING, "drop": NOTHING, "drop_frozen": NOTHING,
+        "moved": summary["moved"] if good and scope != SCRATCH else NOTHING,
+        "updates": updates_of(epochs, final["kept"], config.batch_size), "status": summary["status"],
+        "epochs": epochs, "loss_start": start["train_loss"], "loss_end": final["train_loss"] if good else NOTHING,
+        "train_error": final["train_error"] if good else NOTHING,
+        "reason": "" if good else f"the loss was not finite in epoch {diverged['epoch']}, step {diverged['step']}"}
+
+
+def frozen_row(base: Base, scope: str = AFTER) -> Row:
+    """The control that is not trained on: the network at the removal."""
+    row = base.row
+    return settings(base.config) | {
+        "rule": FROZEN, "seed": base.start.seed, "kept": row["kept"], "scope": scope, "test_error": row["test_error"],
+        "drop": NOTHING, "moved": 0.0, "updates": 0, "status": "finished", "epochs": 0, "drop_frozen": 0.0,
+        "loss_start": row["train_loss"], "loss_end": row["train_loss"], "train_error": row["train_error"],
+        "reason": ""}
+
+
+def failed_row(config: Any, base: Base, rule: str, kept: int, scope: str) -> Row:
+    """A compression that could not start, since its network did not get to the removal."""
+    return settings(config) | {
+        "rule": rule, "seed": base.start.seed, "kept": kept, "scope": scope, "updates": 0, "epochs": 0,
+        "status": base.status, "reason": base.failed}
+
+
+def with_drops(rows: list[Row], whole_run: bool = False) -> list[Row]:
+    """The rows with `drop` against "full" and `drop_frozen` against "frozen" of the same network.
+
+    Networks differ by seed, and where their settings hold for the whole run (`whole_run`) by these too.
+    """
+
+    def network(row: Row) -> tuple[Any, ...]:
+        return (row["seed"], *((row["optimizer"], row["learning_rate"], row["batch_size"]) if whole_run else ()))
+
+    found = {rule: {network(row): row.get("test_error", NOTHING) for row in rows if row["rule"] == rule}
+             for rule in (FULL, FROZEN)}
+    columns = (("drop", FULL), ("drop_frozen", FROZEN))
+    return [row | {column: row.get("test_error", NOTHING) - found[rule].get(network(row), NOTHING)
+                   for column, rule in columns} for row in rows]

@@ -1,0 +1,111 @@
+"""A group of networks that differ in seed and learning rate alone, trained together in one program."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from margin_jax import ensemble as many
+from margin_jax.batching import make_plan
+from margin_jax.evaluate import Evaluation
+from margin_jax.models.build import make_network
+from margin_jax.network import Network, with_batch_norm
+from margin_jax.optimizers import make_optimizer
+from margin_jax.runs.job import Job
+from margin_jax.state import TrainState, make_state, with_optimizer
+from margin_jax.tuning import ensemble_mapping
+
+NEVER = -1
+
+
+class Course(NamedTuple):
+    """How far a group has come; leaves (K, ...) in host memory.
+
+    Attributes:
+      states: the networks; one that rests has the epoch of the others.
+      epochs: (K,) int32, epochs trained, without those of rest.
+      bad_epoch, bad_step: (K,) int32, where a loss was first not finite; -1 where none was.
+    """
+
+    states: TrainState
+    epochs: np.ndarray
+    bad_epoch: np.ndarray
+    bad_step: np.ndarray
+
+    @property
+    def healthy(self) -> np.ndarray:
+        """(K,) boolean, the networks whose losses were finite."""
+        return self.bad_epoch == NEVER
+
+
+def course(states: list[TrainState]) -> Course:
+    """Networks that have not been trained in their group yet."""
+    stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *states)
+    zero, never = np.zeros(len(states), np.int32), np.full(len(states), NEVER, np.int32)
+    return Course(stacked, zero, never, never)
+
+
+class Group:
+    """Training and measuring groups of one architecture and optimiser, across all devices of this process."""
+
+    def __init__(self, config: Any, job: Job, num_classes: int, batch_norm: str) -> None:
+        """Compiles for `config`; data are those of `job`, `batch_norm` is one of `network.BATCH_NORM`."""
+        backend, section = jax.default_backend(), config.optimizer
+        mapping = ensemble_mapping(backend)
+        self.network: Network = with_batch_norm(
+            make_network(config.model, num_classes, backend, mapped=mapping == "vmap"), batch_norm)
+        self.optimizer = make_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
+        self._ensemble = many.make_ensemble(self.network, self.optimizer, config.shuffle, job.piece,
+                                            jax.local_devices(), mapping)
+        self._micro_batch = job.micro_batch
+        self.train, self.test = (self._ensemble.copy(jax.tree.map(np.asarray, data)) for data in (job.train, job.test))
+
+    def fresh(self, image_shape: tuple[int, ...], seed: int, learning_rate: float) -> TrainState:
+        """An untrained network."""
+        return with_optimizer(make_state(self.network, self.optimizer, image_shape, seed), self.optimizer,
+                              learning_rate, keep=True)
+
+    def epochs(self, begun: Course, masks: np.ndarray, batch_size: int, most: np.ndarray,
+               after_epoch: Callable[[Course, many.EpochStats], np.ndarray] | None = None) -> Course:
+        """Trains every network for its own number of epochs.
+
+        Args:
+          begun: K networks.
+          masks: (K, N) boolean, all of one count.
+          batch_size: rows per step, 0 for all kept.
+          most: (K,) int, epochs for each in all, those of `begun` included.
+          after_epoch: (course, what the epoch saw) -> (K,) boolean, the networks that stop here. The course holds its
+            states on the devices; `join` brings them together.
+
+        Returns:
+          The group in host memory. A network that diverges stops there and leaves the others as they are.
+        """
+        count, ensemble = len(begun.epochs), self._ensemble
+        plan, batch = make_plan(batch_size, int(masks[0].sum()), self._micro_batch, self.network.batched,
+                                total=masks.shape[1])
+        states, rows = ensemble.place(begun.states), ensemble.copy(np.int32(batch))
+        now, stopped, placed_for, placed = begun, np.zeros(count, bool), None, None
+        while True:
+            active = (now.epochs < most) & now.healthy & ~stopped
+            if not active.any():
+                return now._replace(states=jax.tree.map(np.asarray, many.join(states, count)))
+            if placed_for is None or not np.array_equal(active, placed_for):
+                placed_for, placed = active, ensemble.place(masks & active[:, None])
+            states, stats = ensemble.run_epoch(states, self.train, placed, rows, plan)
+            seen = many.join(stats, count)
+            bad_step = np.asarray(seen.bad_step)
+            new = active & (bad_step >= 0)
+            now = Course(states, now.epochs + active.astype(np.int32), np.where(new, now.epochs + 1, now.bad_epoch),
+                         np.where(new, bad_step, now.bad_step))
+            if after_epoch is not None:
+                stopped = stopped | after_epoch(now, seen)
+
+    def measure(self, states: TrainState, count: int, rows: np.ndarray | None = None, test: bool = False) -> Evaluation:
+        """Margins and losses (K, n) of training rows (K, n), of all training examples, or of the test set."""
+        placed, ensemble = self._ensemble.place((states.params, states.batch_stats)), self._ensemble
+        if rows is not None:
+            found = ensemble.evaluate_rows(*placed, self.train, ensemble.place(rows.astype(np.int32)))
+        else:
+            found = ensemble.evaluate(*placed, self.test if test else self.train)
+        return jax.tree.map(np.asarray, many.join(found, count))

@@ -1,0 +1,117 @@
+"""Tables of a compression's work folder: their columns, and reading them without JAX, also while the job goes on."""
+
+import csv
+import io
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from margin_jax.errors import InputError
+
+# One row per compression: a rule, a seed, a count kept, and the settings after the removal.
+CELLS = ("optimizer", "learning_rate", "batch_size", "rule", "seed", "kept", "scope", "test_error", "drop", "moved",
+         "updates", "status", "epochs", "loss_start", "loss_end", "train_error", "drop_frozen", "reason")
+# One row per recorded epoch of each of them.
+CURVES = ("optimizer", "init_std", "seed", "rule", "kept", "scope", "epoch", "train_loss", "train_error", "test_loss",
+          "test_error")
+# One row per removal of a continuous compression; step 0 is the state before the first.
+REMOVALS = ("step", "kept", "epochs", "separated", "test_error", "rule", "seed", "optimizer", "init_std", "epoch",
+            "loss", "moved")
+COLUMNS = {"cells.csv": CELLS, "curves.csv": CURVES, "removals.csv": REMOVALS}
+KEPT_IDS = "kept_ids.json"
+TEXT = ("optimizer", "rule", "scope", "status", "reason")  # the other columns are numbers
+WHOLE = ("batch_size", "seed", "kept", "updates", "epochs", "epoch", "step", "separated")
+
+Table = dict[str, np.ndarray]
+
+
+def read_table(workdir: str | pathlib.Path, name: str, required: bool = True) -> Table:
+    """Columns of one table, each (R,): str for those of `TEXT`, else float64 with NaN where a cell is empty.
+
+    Errors and drops are in percent, losses in nats. A line still being written is left out.
+
+    Args:
+      workdir: the work folder of launch/compress.py, of a job that is over or goes on.
+      name: a key of `COLUMNS`.
+      required: whether a table that is absent or has no row is an error; else its columns are empty.
+
+    Raises:
+      InputError: no table or no row where required, other columns than those of `COLUMNS`, or a broken line.
+    """
+    path, columns = pathlib.Path(workdir) / name, COLUMNS[name]
+    if not path.is_file():
+        if required:
+            raise InputError(f"{path.parent} has no {name}: nothing is recorded yet, or another job made the folder; "
+                             "give the --workdir of launch/compress.py")
+        return _columns([], columns, path)
+    with open(path, encoding="utf-8", newline="") as file:
+        text = file.read()
+    rows = list(csv.reader(io.StringIO(text[:text.rfind("\n") + 1], newline="")))
+    if rows and tuple(rows[0]) != columns:
+        raise InputError(f"{path} should have the columns {', '.join(columns)}, got {', '.join(rows[0])}; "
+                         "another version may have written it: run the compression again in a new folder")
+    if required and len(rows) < 2:
+        raise InputError(f"{path} has no row yet; wait until the job has recorded one")
+    return _columns(rows[1:], columns, path)
+
+
+def _columns(rows: list[list[str]], columns: tuple[str, ...], path: pathlib.Path) -> Table:
+    for line, row in enumerate(rows, 2):
+        if len(row) != len(columns):
+            raise InputError(f"{path}, line {line}: expected {len(columns)} cells, got {len(row)}; "
+                             "remove the line, or run the compression again in a new folder")
+    table: Table = {}
+    for place, column in enumerate(columns):
+        cells = [row[place] for row in rows]
+        try:
+            table[column] = np.array(cells, np.str_) if column in TEXT else np.array([c or "nan" for c in cells],
+                                                                                      np.float64)
+        except ValueError as error:
+            raise InputError(f"{path}: the column {column} should hold numbers ({error}); "
+                             "run the compression again in a new folder") from error
+    return table
+
+
+def read_kept_ids(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
+    """What each compression kept: optimizer, init_std, seed, rule, scope, kept and ids (from the smallest margin on).
+
+    Raises:
+      InputError: no such file, or one that is not whole.
+    """
+    path = pathlib.Path(workdir) / KEPT_IDS
+    if not path.is_file():
+        raise InputError(f"{path.parent} has no {KEPT_IDS}: nothing is removed yet, or another job made the folder; "
+                         "give the --workdir of launch/compress.py")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} cannot be read ({error}); continue the job, which writes it anew") from error
+
+
+def rows(table: Table, **wanted: Any) -> Table:
+    """The rows of a table whose columns have the wanted values; NaN finds empty cells.
+
+    Args:
+      table: columns, each (R,).
+      **wanted: a value per column, or a tuple of those allowed.
+
+    Returns:
+      The same columns, each (r,) with r <= R.
+    """
+    keep = np.ones(next(iter(table.values())).size, bool)
+    for column, values in wanted.items():
+        found = np.zeros(keep.size, bool)
+        for value in values if isinstance(values, tuple) else (values,):
+            found |= np.isnan(table[column]) if value != value else table[column] == value
+        keep &= found
+    return {column: values[keep] for column, values in table.items()}
+
+
+def rows_of(table: Table) -> list[dict[str, Any]]:
+    """The rows of a table, whole numbers of the columns `WHOLE` as such."""
+    rows = [{name: column[row].item() for name, column in table.items()}
+            for row in range(len(next(iter(table.values()))))]
+    return [{name: int(value) if name in WHOLE and value == value else value for name, value in row.items()}
+            for row in rows]

@@ -1,0 +1,46 @@
+"""Curves of several seeds laid over one another by the epochs since the removal, which each seed reaches in its own."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from margin_jax.tables import Table, rows
+
+BASE = "base"  # rule and scope of the epochs before the removal
+
+
+class Aligned(NamedTuple):
+    """Curves over one another: epochs (T,) since the removal, ascending; values (S, T), NaN where a seed has none."""
+
+    epochs: np.ndarray
+    values: np.ndarray
+
+
+def align(curves: Table, column: str = "test_error") -> dict[tuple[str, int, str], Aligned]:
+    """Lays the curves of all seeds over one another.
+
+    Args:
+      curves: columns of curves.csv, each (R,); of networks with the same settings.
+      column: the values, in their own unit.
+
+    Returns:
+      Keyed by (rule, kept, scope). Epochs are 0 and below before the removal. Fresh networks train for as many epochs
+      in all as the others, so that they start where these did and end where these end.
+    """
+    base = rows(curves, rule=BASE)
+    removal = {seed: base["epoch"][base["seed"] == seed].max() for seed in np.unique(base["seed"])}
+    kept = np.nan_to_num(curves["kept"]).astype(int)
+    groups: dict[tuple[str, int, str], list[int]] = {}
+    for row, key in enumerate(zip(curves["rule"].tolist(), kept.tolist(), curves["scope"].tolist())):
+        groups.setdefault(key, []).append(row)
+    since = curves["epoch"] - np.array([removal.get(seed, 0.0) for seed in curves["seed"]])
+    return {key: _align(since[places], curves["seed"][places], curves[column][places])
+            for key, places in groups.items()}
+
+
+def _align(epochs: np.ndarray, seeds: np.ndarray, values: np.ndarray) -> Aligned:
+    at, column = np.unique(epochs, return_inverse=True)
+    names, row = np.unique(seeds, return_inverse=True)
+    laid = np.full((names.size, at.size), np.nan)
+    laid[row, column] = values
+    return Aligned(at, laid)
