@@ -34,7 +34,7 @@ def default_config() -> ConfigDict:
             "name": "convnet",  # one of MODEL_NAMES
             "widths": (16, 32, 64, 128),
             "batch_norm": False,  # convnet; densenet always has it
-            "biases": False,  # convnet
+            "biases": False,  # convnet: of every layer; densenet: of the dense layer
             "blocks": (6, 12, 12, 16),  # densenet: layers of each dense block
             "growth": 12,  # densenet: channels that a layer adds
             "reduction": 0.5,  # densenet: share of the channels that a transition keeps

@@ -78,6 +78,8 @@ def validate_compression(config: Any) -> None:
     flat = flatten(config)
     continuous = flat["compress.mode"] == "continuous"
     several = len(flat["compress.keeps"]) > 0
+    grid = flat["compress.mode"] == "grid"
+    _need(flat, "compress.keeps", not (grid and several), "() in mode 'grid', which keeps one count, compress.keep")
     _need(flat, "compress.keep", continuous or several or flat["compress.keep"] > 0, ">= 1, the count to keep")
     _need(flat, "compress.rule", flat["compress.rule"] != "ids" or not (continuous or several),
           "a rule that ranks examples where several counts are kept")

@@ -1,4 +1,4 @@
-"""DenseNet-BC: its size, its function and gradient against NumPy, masks, margins and devices."""
+"""DenseNet-BC: its function and gradient against NumPy, masks, margins and devices."""
 
 import functools
 
@@ -11,16 +11,11 @@ import reference_densenet as reference
 from helpers import Trainer, assert_trees_close, assert_trees_equal, compiled, examples_of, small_arrays
 from margin_jax import norms
 from margin_jax.batching import make_plan
-from margin_jax.config import default_config
 from margin_jax.devices import ROWS, replicate, row_mesh
-from margin_jax.errors import InputError
 from margin_jax.evaluate import make_evaluate
-from margin_jax.models.build import make_network
 from margin_jax.models.densenet import DenseNetBC, average_pool
-from margin_jax.models.densenet_size import count_layers, count_parameters, transition_channels
 from margin_jax.network import from_flax
 from margin_jax.train import make_run_epoch
-from margin_jax.validation import validate
 
 BLOCKS, SIZE, ROWS_KEPT, PADDING, CLASSES = (1, 2), 7, 3, 2, 3  # 7x7 pixels: the pooling meets an edge
 N, BATCH = 23, 4
@@ -57,43 +52,6 @@ def batch(padding):
 
 def float64(tree):
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
-
-
-@pytest.mark.parametrize("blocks,growth,classes,layers,millions", [
-    ((16, 16, 16), 12, 10, 100, 0.8), ((41, 41, 41), 24, 10, 250, 15.3), ((31, 31, 31), 40, 10, 190, 25.6),
-    ((16, 16, 16), 12, 100, 100, 0.8), ((41, 41, 41), 24, 100, 250, 15.5), ((31, 31, 31), 40, 100, 190, 25.8)])
-def test_published_numbers_of_layers_and_parameters(blocks, growth, classes, layers, millions):
-    assert count_layers(blocks) == layers
-    assert round(count_parameters(blocks, growth, 0.5, 0, classes, 3, True) / 1e6, 1) == millions
-
-
-def test_the_default_has_97_layers():
-    assert count_layers((6, 12, 12, 16)) == 97
-    assert count_parameters((6, 12, 12, 16), 12, 0.5, 0, 10, 3, False) == 649_968
-    assert count_parameters((16, 16, 16), 12, 0.5, 24, 10, 3, True) == 769_162
-
-
-@pytest.mark.parametrize("blocks,growth,reduction,stem,classes,channels,biases", [
-    ((1,), 1, 0.5, 0, 2, 1, False), ((1, 2), 3, 0.7, 5, 3, 3, True), ((2, 1, 3), 4, 1.0, 7, 10, 1, False),
-    ((2, 2), 5, 0.29, 90, 4, 3, True)])
-def test_config_builds_a_network_of_the_counted_size(blocks, growth, reduction, stem, classes, channels, biases):
-    config = default_config()
-    config.model.update({"name": "densenet", "batch_norm": True, "blocks": blocks, "growth": growth,
-                         "reduction": reduction, "stem": stem, "biases": biases})
-    validate(config)
-    built = make_network(config.model, classes, "cpu")
-    params, stats = jax.eval_shape(built.init, jax.random.key(0), jnp.zeros((1, 8, 8, channels)))
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count_parameters(blocks, growth, reduction, stem,
-                                                                                  classes, channels, biases)
-    weights = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
-    assert built.batched and len(weights) == count_layers(blocks)
-    assert jax.eval_shape(built.logits, params, stats, jnp.zeros((2, 1, 1, channels))).shape == (2, classes)
-
-
-def test_a_transition_rounds_down_what_was_meant_and_keeps_a_channel():
-    assert [transition_channels(*given) for given in ((96, 0.5), (7, 0.5), (100, 0.29), (10, 0.7))] == [48, 3, 29, 7]
-    with pytest.raises(InputError, match="reduction 0.1 leaves no channel of the 9"):
-        transition_channels(9, 0.1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 5), (4, 1), (7, 6)])

@@ -11,7 +11,8 @@ EFFECTS = {"os", "pathlib", "shutil", "subprocess", "absl", "tensorflow_datasets
            "requests", "ml_collections", "sklearn"}
 PURE = ["margins", "pieces", "devices", "tuning", "distribution", "norms", "masks", "rules", "scores", "dynamics",
         "batching", "network", "removals", "optimizers", "state", "train", "evaluate", "ensemble", "models/batch_norm",
-        "models/build", "models/convnet", "models/convolution", "models/initialisers"]
+        "models/build", "models/convnet", "models/convolution", "models/densenet", "models/densenet_size",
+        "models/initialisers", "models/patch_convolution", "models/patches"]
 # A module may import from its own layer and those before it.
 LAYERS = [
     {"errors", "nearest", "tuning", "devices"},

@@ -85,8 +85,9 @@ def init_std(config: Any) -> float | str:
 
 def _gamma_row(raw: jax.Array, rho: float, unit: str, value: float, gamma: float, low: float,
                high: float) -> dict[str, Any]:
-    # Raw margins against gamma * rho: the same numbers, without dividing float32 margins by a huge rho.
-    reach = gamma * rho
+    # Raw margins against gamma * rho: the same numbers, without dividing float32 margins by a huge rho. That of a deep
+    # network exceeds float32; no margin does.
+    reach = min(gamma * rho, float(np.finfo(np.float32).max))
     warning = None
     if gamma > high:
         warning = (f"gamma {gamma:.3g} exceeds the largest normalised margin {high:.3g}: auc_ramp is linear over the "

@@ -1,0 +1,279 @@
+"""Compressions: branches that equal runs of their own, controls, and what interruptions and failures leave."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from helpers import assert_trees_equal
+from margin_jax import records, tables
+from margin_jax.batching import make_plan
+from margin_jax.checkpoint import Checkpoints
+from margin_jax.errors import InputError
+from margin_jax.runs import branch_run, loop
+from margin_jax.runs.compress import compress
+from margin_jax.runs.job import load_dataset, make_job
+from margin_jax.runs.train import train
+from run_helpers import run_config, write_npz
+
+SEPARATED = {"epochs": 60, "stop__rule": "separation", "optimizer__learning_rate": 0.02, "stop__smallest": 5,
+             "record__every": 4, "checkpoint_seconds": 1e9}
+
+
+@pytest.fixture(name="data", scope="module")
+def _data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "own.npz"
+    write_npz(path)
+    return path
+
+
+def compression(data, **changes):
+    return run_config(data, **(SEPARATED | {"compress__keep": 6, "compress__epochs": 3} | changes))
+
+
+def cells_of(path):
+    return tables.rows_of(tables.read_table(path, "cells.csv"))
+
+
+def params_of(path):
+    """The last parameters of a run folder."""
+    with Checkpoints(path / "checkpoints") as checkpoints:
+        manager = checkpoints._managers["latest"]
+        return dict(manager.restore(manager.latest_step()))["state"]["params"]
+
+
+@pytest.fixture(name="done", scope="module")
+def _done(data, tmp_path_factory):
+    """An immediate compression that is over, with settings unchanged after the removal."""
+    path = tmp_path_factory.mktemp("done") / "run"
+    compress(compression(data, compress__keeps=(6, 3)), path)
+    return path
+
+
+def test_every_rule_has_its_controls_and_its_numbers(done):
+    rows = cells_of(done)
+    found = {(row["rule"], row["kept"], row["scope"]) for row in rows}
+    rules = ("smallest", "random", "largest", "balanced")
+    assert found == {(rule, kept, scope) for rule in rules for kept in (6, 3) for scope in ("after", "scratch")} | {
+        ("frozen", 30, "after"), ("full", 30, "after")}
+    by_key = {(row["rule"], row["kept"], row["scope"]): row for row in rows}
+    full, frozen = by_key["full", 30, "after"], by_key["frozen", 30, "after"]
+    assert frozen["moved"] == frozen["updates"] == 0 and full["drop"] == 0 and frozen["drop_frozen"] == 0
+    for row in rows:
+        np.testing.assert_allclose(row["drop"], row["test_error"] - full["test_error"])
+        np.testing.assert_allclose(row["drop_frozen"], row["test_error"] - frozen["test_error"])
+        assert row["updates"] == row["epochs"] * math.ceil(row["kept"] / 7) and row["status"] == "finished"
+        assert math.isnan(row["moved"]) == (row["scope"] == "scratch")
+    summary = records.read_json(done, "summary.json")
+    assert summary["failed"] == 0 and summary["bases"][0]["status"] == "finished"
+    separation = summary["bases"][0]["separation_epoch"]
+    assert by_key["smallest", 6, "after"]["epochs"] == 3
+    assert by_key["smallest", 6, "scratch"]["epochs"] == separation + 3
+
+
+def test_a_branch_equals_one_run_with_a_removal_bit_for_bit(data, done, tmp_path):
+    train(compression(data), tmp_path / "single")
+    assert_trees_equal(params_of(tmp_path / "single"), params_of(done / "seed_0" / "smallest_6"))
+    single, branch = (records.read_mask(path) for path in (tmp_path / "single", done / "seed_0" / "smallest_6"))
+    np.testing.assert_array_equal(single["mask"], branch["mask"])
+
+
+def test_the_rules_keep_what_the_margins_at_the_removal_say(done):
+    stored = records.read_margins(done / "base" / "seed_0")
+    order = stored.ids[np.argsort(stored.margins[-1], kind="stable")]
+    kept = {(row["rule"], row["kept"]): row["ids"] for row in json.loads((done / "kept_ids.json").read_text())}
+    assert kept["smallest", 6] == order[:6].tolist() and kept["smallest", 3] == order[:3].tolist()
+    assert sorted(kept["largest", 3]) == sorted(order[-3:].tolist())
+    assert set(kept["random", 3]) < set(kept["random", 6])
+    labels = dict(zip(stored.ids.tolist(), stored.labels.tolist(), strict=True))
+    assert sorted(labels[i] for i in kept["balanced", 3]) == [0, 1, 2]
+
+
+def test_moved_and_losses_are_those_of_the_parameters_and_the_kept_examples(done):
+    before, after = (jax.tree.leaves(params_of(path)) for path in (done / "base" / "seed_0",
+                                                                   done / "seed_0" / "smallest_6"))
+    gap = sum(np.sum((np.float64(a) - np.float64(b)) ** 2) for a, b in zip(after, before, strict=True))
+    row = next(r for r in cells_of(done) if (r["rule"], r["kept"], r["scope"]) == ("smallest", 6, "after"))
+    np.testing.assert_allclose(row["moved"], np.sqrt(gap / sum(np.sum(np.float64(b) ** 2) for b in before)))
+    metrics = records.read_metrics(done / "seed_0" / "smallest_6")
+    assert metrics["kept"].tolist() == [6] * metrics["kept"].size
+    assert (row["loss_start"], row["loss_end"]) == (metrics["train_loss"][0], metrics["train_loss"][-1])
+
+
+def test_from_scratch_trains_a_fresh_network_on_the_same_examples(data, done):
+    config, path = compression(data), done / "seed_0" / "smallest_6_scratch"
+    dataset = load_dataset(config)
+    job, mask = make_job(config, dataset), records.read_mask(path)["mask"]
+    np.testing.assert_array_equal(mask, records.read_mask(done / "seed_0" / "smallest_6")["mask"])
+    plan, batch = make_plan(7, 6, job.micro_batch, False, total=30)
+    state = job.state
+    for _ in range(records.read_json(path, "summary.json")["epochs"]):
+        state, _ = job.run_epoch(state, job.train, jnp.asarray(mask), jnp.int32(batch), plan)
+    assert_trees_equal(jax.device_get(state.params), params_of(path))
+
+
+class Killed(Exception):
+    """Stands for a process that dies."""
+
+
+def dying(owner, name, at, monkeypatch):
+    """Lets the `at`-th call of a method be the last thing that a process does."""
+    original, calls = getattr(owner, name), []
+
+    def method(self, *args, **kwargs):
+        result = original(self, *args, **kwargs)
+        calls.append(1)
+        if len(calls) == at:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(owner, name, method)
+
+
+def same_tables(first, second):
+    for name in ("cells.csv", "curves.csv", "removals.csv", "kept_ids.json"):
+        texts = [(path / name).read_text() if (path / name).exists() else "" for path in (first, second)]
+        assert texts[0] == texts[1], name
+
+
+CONTINUOUS = {"compress__mode": "continuous", "compress__schedule": ((10, 10), (4, 3), (1, 1)),
+              "compress__batch_size": 0, "compress__keeps": (4,), "compress__init_stds": (0.3,),
+              "compress__controls": ("random", "full", "scratch"), "compress__epochs": 4,
+              "model__batch_norm": True}
+
+
+@pytest.fixture(name="scheduled", scope="module")
+def _scheduled(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("scheduled") / "run"
+    compress(compression(data, **CONTINUOUS), path)
+    return path
+
+
+def test_a_schedule_removes_step_by_step_and_says_where_it_did_not_separate(scheduled):
+    rows = tables.rows_of(tables.read_table(scheduled, "removals.csv"))
+    smallest = [row for row in rows if row["rule"] == "smallest"]
+    assert [row["kept"] for row in smallest] == [30, 20, 10, 7, 4, 3, 2, 1]
+    assert [row["step"] for row in smallest] == list(range(8))
+    for row in smallest[1:]:
+        assert 1 <= row["epochs"] <= 4 and (row["separated"] or row["epochs"] == 4)
+    metrics = records.read_metrics(scheduled / "std_0.3_seed_0" / "smallest")
+    for row in smallest:
+        at = np.flatnonzero(metrics["epoch"] == row["epoch"])[0]
+        assert row["separated"] == (metrics["train_error"][at] == 0) and row["test_error"] == metrics["test_error"][at]
+    # Each removal takes the largest margins of those that were left, measured when training on them ended.
+    stored, mask = (read(scheduled / "std_0.3_seed_0" / "smallest") for read in (records.read_margins,
+                                                                               records.read_mask))
+    for row, following in zip(smallest, smallest[1:], strict=False):
+        at = np.flatnonzero(stored.epochs == row["epoch"])[0]
+        was = (mask["removed_epoch"] < 0) | (mask["removed_epoch"] >= row["epoch"])
+        kept = (mask["removed_epoch"] < 0) | (mask["removed_epoch"] > row["epoch"])
+        assert was.sum() == row["kept"] and kept.sum() == following["kept"]
+        assert stored.margins[at][kept].max() <= stored.margins[at][was & ~kept].min()
+    full = next(row for row in cells_of(scheduled) if row["rule"] == "full")
+    assert full["epochs"] == sum(row["epochs"] for row in smallest)
+    assert {(row["rule"], row["kept"]) for row in cells_of(scheduled) if row["scope"] == "scratch"} == {
+        ("smallest", 4), ("random", 4)}
+
+
+@pytest.mark.parametrize("moment,at", [("train_epoch", 5), ("remove", 4), ("save", 12)])
+def test_a_schedule_killed_midway_ends_equal(data, scheduled, tmp_path, monkeypatch, moment, at):
+    config = compression(data, **CONTINUOUS, compress__base=str(scheduled / "base"))
+    config.checkpoint_seconds = 0.0
+    with monkeypatch.context() as patch:
+        dying(loop.TrainRun, moment, at, patch)
+        with pytest.raises(Killed):
+            compress(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "summary.json").exists()
+    compress(config, tmp_path / "run")
+    same_tables(scheduled, tmp_path / "run")
+
+
+def test_immediate_branches_killed_between_end_equal(data, done, tmp_path, monkeypatch):
+    config = compression(data, compress__keeps=(6, 3), compress__base=str(done / "base"))
+    with monkeypatch.context() as patch:
+        original, calls = branch_run.run_in, []
+
+        def run_in(*args, **kwargs):
+            calls.append(1)
+            if len(calls) == 4:
+                raise Killed
+            return original(*args, **kwargs)
+
+        patch.setattr(branch_run, "run_in", run_in)
+        with pytest.raises(Killed):
+            compress(config, tmp_path / "run")
+    compress(config, tmp_path / "run")
+    same_tables(done, tmp_path / "run")
+
+
+@pytest.mark.parametrize("mode", ["tracked", "frozen", "fixed"])
+def test_running_statistics_after_the_removal_do_as_the_config_says(data, tmp_path, mode):
+    config = compression(data, model__batch_norm=True, compress__batch_norm=mode, compress__controls=(),
+                         compress__epochs=1)
+    compress(config, tmp_path / "run")
+    states = []
+    for path in ("base/seed_0", "seed_0/smallest_6"):
+        with Checkpoints(tmp_path / "run" / path / "checkpoints") as checkpoints:
+            manager = checkpoints._managers["latest"]
+            states.append(dict(manager.restore(manager.latest_step()))["state"])
+    changed = [not np.array_equal(a, b) for a, b in zip(*(jax.tree.leaves(state["batch_stats"]) for state in states),
+                                                        strict=True)]
+    assert all(changed) if mode == "tracked" else not any(changed)
+    assert not np.array_equal(*(jax.tree.leaves(state["params"])[0] for state in states))
+
+
+def test_another_rate_batch_and_optimiser_hold_after_the_removal_alone(data, tmp_path):
+    config = compression(data, compress__controls=("full",), compress__optimizer="adam",
+                         compress__learning_rate=0.003, compress__batch_size=2)
+    compress(config, tmp_path / "run")
+    rows = {row["rule"]: row for row in cells_of(tmp_path / "run")}
+    assert [rows["smallest"][name] for name in ("optimizer", "learning_rate", "batch_size", "updates")] == [
+        "adam", 0.003, 2, 9]
+    assert [rows["full"][name] for name in ("optimizer", "learning_rate", "batch_size")] == ["sgd", 0.02, 7]
+    assert records.read_json(tmp_path / "run" / "base" / "seed_0", "config.json")["config"]["batch_size"] == 7
+
+
+def test_a_network_that_does_not_separate_is_told_and_nothing_is_removed(data, tmp_path):
+    compress(compression(data, epochs=1, optimizer__learning_rate=1e-6), tmp_path / "run")
+    rows = cells_of(tmp_path / "run")
+    assert {row["status"] for row in rows} == {"not separated"}
+    assert "did not separate within 1 epochs" in rows[0]["reason"]
+
+
+def test_a_branch_that_diverges_is_a_row_with_its_reason(data, tmp_path):
+    compress(compression(data, compress__controls=("full",), compress__learning_rate=1e30), tmp_path / "run")
+    rows = {row["rule"]: row for row in cells_of(tmp_path / "run")}
+    assert rows["smallest"]["status"] == "diverged" and "not finite in epoch" in rows["smallest"]["reason"]
+    assert math.isnan(rows["smallest"]["test_error"]) and rows["full"]["status"] == "finished"
+
+
+def test_networks_are_shared_between_compressions_and_others_are_refused(data, done, tmp_path):
+    config = compression(data, compress__base=str(done / "base"), compress__keep=4, compress__controls=())
+    before = {p: p.read_bytes() for p in (done / "base").rglob("*.csv")}
+    compress(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "base").exists()
+    assert before == {p: p.read_bytes() for p in (done / "base").rglob("*.csv")}
+    config.optimizer.learning_rate = 0.01
+    with pytest.raises(InputError, match="another config"):
+        compress(config, tmp_path / "other")
+
+
+@pytest.mark.parametrize("changes,message", [
+    ({"compress__keep": 0}, "the count to keep"),
+    ({"compress__keeps": (6, 31)}, "at most the 30"),
+    ({"compress__keeps": (6, 6)}, "distinct"),
+    ({"compress__mode": "sometimes"}, "one of immediate, continuous, grid"),
+    ({"compress__controls": ("frozen", "best")}, "some of"),
+    ({"compress__mode": "continuous", "compress__epochs": 0}, ">= 1 in mode"),
+    ({"compress__mode": "continuous", "compress__schedule": ((1, 1), (4, 1))}, "until"),
+    ({"compress__rule": "ids", "compress__ids": (1, 4, 7, 10, 13, 16), "compress__balanced": True}, "names every"),
+    ({"compress__mode": "grid", "compress__grid_learning_rates": ()}, "one or more distinct numbers"),
+    ({"compress__batch_norm": "off"}, "tracked, frozen, fixed"),
+])
+def test_bad_compressions_are_refused_before_anything_is_written(data, tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        compress(compression(data, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

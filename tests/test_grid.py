@@ -1,0 +1,121 @@
+"""The grid: every cell as if alone, in both scopes, restartable, failures kept."""
+
+import math
+
+import numpy as np
+import pytest
+
+from margin_jax import records, tables
+from margin_jax.errors import InputError
+from margin_jax.runs import grid_rows, whole_run
+from margin_jax.runs.compress import compress
+from margin_jax.runs.train import train
+from run_helpers import run_config, write_npz
+from test_compress import SEPARATED, Killed, dying, same_tables
+
+GRID = SEPARATED | {"checkpoint_seconds": 1e9, "compress__mode": "grid", "compress__keep": 6, "compress__epochs": 2,
+                    "compress__seeds": (0, 1, 2), "compress__grid_learning_rates": (0.02, 1e30),
+                    "compress__grid_batch_sizes": (6, 4), "compress__controls": ("frozen", "full", "scratch"),
+                    "model__batch_norm": True}
+CLOSE = ("test_error", "drop", "drop_frozen", "moved", "loss_start", "loss_end", "train_error")
+
+
+@pytest.fixture(name="data", scope="module")
+def _data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "own.npz"
+    write_npz(path)
+    return path
+
+
+def cells_by_key(path):
+    names = ("rule", "scope", "seed", "learning_rate", "batch_size")
+    return {tuple(row[name] for name in names): row
+            for row in tables.rows_of(tables.read_table(path, "cells.csv"))}
+
+
+@pytest.fixture(name="done", scope="module")
+def _done(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("done") / "run"
+    compress(run_config(data, **GRID), path)
+    return path
+
+
+def test_a_grid_has_every_cell_and_keeps_those_that_fail(done):
+    cells = cells_by_key(done)
+    wanted = {("smallest", scope, seed, rate, batch) for scope in ("after", "scratch") for seed in (0, 1, 2)
+              for rate in (0.02, 1e30) for batch in (6, 4)}
+    assert set(cells) == wanted | {(rule, "after", seed, 0.02, 7) for rule in ("frozen", "full") for seed in (0, 1, 2)}
+    for (_, _, _, rate, _), row in cells.items():
+        assert row["status"] == ("diverged" if rate > 1 else "finished")
+        assert (row["reason"] != "") == (rate > 1) and math.isnan(row["test_error"]) == (rate > 1)
+    assert records.read_json(done, "summary.json")["failed"] == 12
+
+
+def test_a_cell_equals_the_same_cell_run_alone(data, done, tmp_path):
+    changes = {"compress__mode": "immediate", "compress__seeds": (2,), "compress__batch_size": 4,
+               "compress__base": str(done / "base"), "compress__controls": ("full", "frozen", "scratch")}
+    compress(run_config(data, **(GRID | changes)), tmp_path / "alone")
+    alone, together = cells_by_key(tmp_path / "alone"), cells_by_key(done)
+    for key in (("smallest", "after", 2, 0.02, 4), ("smallest", "scratch", 2, 0.02, 4), ("full", "after", 2, 0.02, 7)):
+        for name in CLOSE:
+            np.testing.assert_allclose(alone[key][name], together[key][name], rtol=1e-4, atol=1e-6, err_msg=name)
+        assert all(alone[key][name] == together[key][name] for name in ("updates", "epochs", "kept", "status"))
+
+
+@pytest.mark.parametrize("at", [1, 5])
+def test_a_grid_killed_midway_ends_equal(data, done, tmp_path, monkeypatch, at):
+    config = run_config(data, **(GRID | {"compress__base": str(done / "base")}))
+    with monkeypatch.context() as patch:
+        dying(grid_rows.Rows, "add", at, patch)
+        with pytest.raises(Killed):
+            compress(config, tmp_path / "run")
+    before = cells_by_key(tmp_path / "run")
+    assert 0 < len(before) < 30
+    compress(config, tmp_path / "run")
+    same_tables(done, tmp_path / "run")
+
+
+WHOLE = GRID | {"compress__grid_scope": "whole_run", "compress__seeds": (0, 1), "compress__grid_batch_sizes": (7,),
+                "compress__grid_learning_rates": (0.02, 1e-7, 1e30), "epochs": 25, "record__every": 1}
+
+
+@pytest.fixture(name="whole", scope="module")
+def _whole(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole") / "run"
+    compress(run_config(data, **WHOLE), path)
+    return path
+
+
+def test_a_cell_of_a_whole_run_equals_one_training_with_a_removal(data, whole, tmp_path):
+    changes = {"compress__mode": "immediate", "seed": 1, "compress__controls": (), "compress__seeds": ()}
+    summary = train(run_config(data, **(WHOLE | changes)), tmp_path / "single")
+    cell, frozen = (cells_by_key(whole)[rule, "whole_run", 1, 0.02, 7] for rule in ("smallest", "frozen"))
+    assert frozen["test_error"] == pytest.approx(summary["at_removal"]["test_error"])
+    assert cell["test_error"] == pytest.approx(summary["final"]["test_error"])
+    assert cell["loss_end"] == pytest.approx(summary["final"]["train_loss"], rel=1e-3)
+    assert cells_by_key(whole)["smallest", "scratch", 1, 0.02, 7]["epochs"] == summary["separation_epoch"] + 2
+
+
+def test_networks_of_a_whole_run_that_never_get_there_are_told(whole):
+    cells = cells_by_key(whole)
+    for seed in (0, 1):
+        assert cells["smallest", "whole_run", seed, 1e-7, 7]["status"] == "not separated"
+        assert cells["smallest", "whole_run", seed, 1e30, 7]["status"] == "diverged"
+        assert "before the removal" in cells["smallest", "whole_run", seed, 1e30, 7]["reason"]
+
+
+def test_a_whole_run_killed_midway_ends_equal(data, whole, tmp_path, monkeypatch):
+    config = run_config(data, **WHOLE)
+    config.checkpoint_seconds = 0.0
+    with monkeypatch.context() as patch:
+        dying(whole_run.Training, "save", 3, patch)
+        with pytest.raises(Killed):
+            compress(config, tmp_path / "run")
+    compress(config, tmp_path / "run")
+    same_tables(whole, tmp_path / "run")
+
+
+def test_a_grid_of_several_counts_is_refused(data, tmp_path):
+    with pytest.raises(InputError, match="one count"):
+        compress(run_config(data, **(GRID | {"compress__keeps": (6, 3)})), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
