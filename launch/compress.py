@@ -31,7 +31,9 @@ def main(argv: list[str]) -> None:
     runtime.prepare(config.batch_size, config.devices)
     summary = compress(config, WORKDIR.value)
     print(f"{summary['cells']} cells in {WORKDIR.value}/cells.csv, {summary['failed']} of them failed")
-    if FIGURES.value:
+    if summary["failed"] == summary["cells"]:
+        print("nothing to draw: every cell failed; the column `reason` says why", file=sys.stderr)
+    elif FIGURES.value:
         for path in draw(WORKDIR.value, data_dir=config.data.dir):
             print(path)
 

@@ -43,6 +43,7 @@ def test_four_devices_train_as_one(batch_norm, batch_size, kept, limit):
     assert_trees_close((many.params, many.batch_stats), (one.params, one.batch_stats), rtol=2e-4, atol=1e-5)
     assert seen_by_many.errors == seen_by_one.errors and seen_by_many.steps == seen_by_one.steps
     assert seen_by_many.bad_step == -1
+    np.testing.assert_allclose(seen_by_many.margins, seen_by_one.margins, rtol=2e-3, atol=1e-3)
     np.testing.assert_allclose(seen_by_many.loss, seen_by_one.loss, rtol=1e-4)
 
 

@@ -14,8 +14,9 @@ def test_the_library_guide_runs(capsys):
     scope: dict = {}
     for block in blocks:
         exec(compile(block, "docs/library.md", "exec"), scope)  # noqa: S102
-    assert len(blocks) == 4 and scope["all_margins"].shape == (5, 300)
+    assert len(blocks) == 5 and scope["all_margins"].shape == (5, 300)
     assert scope["chosen"].sum() == 200 and scope["many"].shape == (2, 1000)
+    assert scope["hardest"].sum() == 200 and scope["forgotten"].max() <= 3
     assert capsys.readouterr().out.count("\n") == 3
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from margin_jax.config import default_config
-from margin_jax.runs.schedule import fresh, phase_over, record_due, removal_due
+from margin_jax.runs.schedule import counts, fresh, measured, most_epochs, phase_over, record_due, removal_due
 
 
 def config_of(rule="separation", after=2, keep=0, every=1):
@@ -61,3 +61,40 @@ def test_removal_may_come_at_separation_itself():
 ])
 def test_records_are_dense_around_separation_and_at_ends(epoch, errors, separation, due):
     assert record_due(config_of(every=3), epoch, progress_of(separation), errors) == due
+
+
+def test_margins_have_converged_when_the_smallest_stay_the_same():
+    config = config_of("convergence", after=1)
+    config.stop.smallest, config.stop.overlap, config.stop.times = 3, 0.6, 2
+    order = np.linspace(1, 2, 10)
+    progress, found = fresh(10, 3), []
+    margins = [order - 5, order, order[::-1], order[::-1], np.roll(order[::-1], -1), np.roll(order[::-1], -1)]
+    for epoch, values in enumerate(margins, 1):
+        progress = measured(config, epoch, progress, values)
+        found.append((int(progress.separation_epoch), int(progress.stable), int(progress.convergence_epoch)))
+    # Epoch 2 separates with the support of epoch 1; epoch 3 turns the order round; then it stays.
+    assert found == [(-1, 0, -1), (2, 1, -1), (2, 0, -1), (2, 1, -1), (2, 2, 5), (2, 3, 5)]
+    assert not phase_over(config, 5, progress) and phase_over(config, 6, progress)
+
+
+def test_the_support_is_that_of_the_kept_rows_even_if_few_are_left():
+    config = config_of("convergence")
+    progress = fresh(10, 4)._replace(mask=np.arange(10) >= 8, removal_epoch=np.int32(3))
+    progress = measured(config, 4, progress, np.where(np.arange(10) >= 8, np.arange(10.0), -1))
+    assert progress.support.tolist() == [8, 9, -1, -1] and progress.cleared_epoch == 4
+
+
+def test_a_schedule_goes_on_where_the_kept_are_separated_again_or_the_limit_is_reached():
+    config = config_of("separation", after=0)
+    config.compress.mode, config.compress.schedule = "continuous", ((98, 1),)
+    assert counts(config, 100) == [99, 98]
+    before = progress_of(5)
+    assert removal_due(config, 5, before)
+    after = before._replace(removal_epoch=np.int32(5), removals=np.int32(1), cleared_epoch=np.int32(5))
+    assert not phase_over(config, 5, after) and not removal_due(config, 5, after)
+    again = after._replace(cleared_epoch=np.int32(6))
+    assert phase_over(config, 6, again) and removal_due(config, 6, again)
+    assert not phase_over(config, 7, after) and phase_over(config, 8, after) and removal_due(config, 8, after)
+    assert not removal_due(config, 6, again._replace(removals=np.int32(2)))  # the last one was made
+    assert record_due(config, 6, after, 0) and not record_due(config_of(every=4), 6, before, 0)
+    assert most_epochs(config, after) == 5 + 3 * 2 and most_epochs(config, progress_of()) == 10 + 3 * 2

@@ -33,6 +33,8 @@ def test_masked_epoch_is_the_epoch_on_the_subset_array(batch_norm, batch_size):
         b = subset.epoch(examples_of(images[mask], labels[mask]), np.ones(mask.sum(), bool), batch_size)
         assert a.errors == b.errors and a.steps == b.steps
         np.testing.assert_allclose(a.loss, b.loss, rtol=1e-6)
+        np.testing.assert_allclose(np.asarray(a.margins)[mask], b.margins, rtol=1e-4, atol=1e-5)
+        assert np.isnan(np.asarray(a.margins)[~mask]).all()
     assert_trees_close((masked.state.params, masked.state.batch_stats),
                        (subset.state.params, subset.state.batch_stats), rtol=1e-5, atol=1e-6)
 
@@ -63,7 +65,7 @@ def test_batch_size_sweep_matches_a_python_loop(batch_size):
     x = x / examples.std[None, None, None]
     params, network = jax.tree.map(jnp.array, trainer.state.params), trainer.network
     velocity = jax.tree.map(jnp.zeros_like, params)
-    rows = batch_size or N
+    rows, seen = batch_size or N, []
 
     @jax.jit
     def gradient(params, x, y):
@@ -73,11 +75,14 @@ def test_batch_size_sweep_matches_a_python_loop(batch_size):
         return jax.grad(loss)(params)
 
     for start in range(0, N, rows):
+        seen += [np.delete(logits, y).max() - logits[y] for logits, y in zip(
+            np.asarray(network.logits(params, {}, x[start:start + rows])), labels[start:start + rows], strict=True)]
         step = gradient(params, x[start:start + rows], examples.labels[start:start + rows])
         velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, step)
         params = jax.tree.map(lambda p, v: p - 0.05 * v, params, velocity)
     stats = trainer.epoch(examples, np.ones(N, bool), batch_size)
-    assert stats.steps == -(-N // rows)
+    assert stats.steps == -(-N // rows) and stats.errors == np.sum(np.array(seen) >= 0)
+    np.testing.assert_allclose(stats.margins, -np.array(seen), rtol=1e-4, atol=1e-5)  # each before its own update
     assert_trees_close(trainer.state.params, params, rtol=1e-4, atol=1e-6)
 
 
@@ -86,9 +91,12 @@ def test_batch_size_sweep_matches_a_python_loop(batch_size):
 def test_a_step_in_pieces_is_the_step_in_one(batch_size, limit):
     examples = examples_of(*small_arrays(N))
     whole, pieces = (Trainer(small_network(), piece_limit=p) for p in (256, limit))
+    seen = []
     for trainer in (whole, pieces):
         for _ in range(2):
             stats = trainer.epoch(examples, np.ones(N, bool), batch_size)
+        seen.append(stats.margins)
+    np.testing.assert_allclose(*seen, rtol=1e-4, atol=1e-5)
     assert_trees_close(whole.state.params, pieces.state.params, rtol=1e-5, atol=1e-6)
     assert stats.steps == (1 if batch_size == 0 else 2)
 

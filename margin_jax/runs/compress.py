@@ -8,8 +8,16 @@ from absl import logging
 from margin_jax import results, validation, workdir
 from margin_jax.runs.base import Base, Jobs, bases_folder, ensure_base
 from margin_jax.runs.branch_run import run_branch
-from margin_jax.runs.branches import (AFTER, FROZEN, FULL, Branch, after_branches, branch_config, scratch_branches,
-                                      starts)
+from margin_jax.runs.branches import (
+    AFTER,
+    FROZEN,
+    FULL,
+    Branch,
+    after_branches,
+    branch_config,
+    scratch_branches,
+    starts,
+)
 from margin_jax.runs.cells import failed_row, frozen_row
 from margin_jax.runs.curves import Gathered
 from margin_jax.runs.grid import run_grid

@@ -17,8 +17,8 @@ from margin_jax.runs.branches import AFTER, FROZEN, FULL, SCRATCH, WHOLE_RUN, Br
 from margin_jax.runs.curves import IdsTable
 from margin_jax.runs.grid_rows import Network, Row, Rows, group_rows, setting
 from margin_jax.runs.group import Group, course
-from margin_jax.runs.removal import kept_after, rule_scores
 from margin_jax.runs.recorder import init_std
+from margin_jax.runs.removal import kept_after, rule_scores
 from margin_jax.runs.whole_run import trained_groups
 
 

@@ -4,21 +4,18 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from margin_jax.batching import make_plan
 from margin_jax.checkpoint import Checkpoints
 from margin_jax.data.split import Dataset
-from margin_jax.devices import size_of
-from margin_jax.dynamics import present
 from margin_jax.errors import DivergedError
 from margin_jax.evaluate import Evaluation
 from margin_jax.results import RunFolder
 from margin_jax.runs import recorder, schedule
+from margin_jax.runs.epoch import one_epoch
 from margin_jax.runs.job import Job
 from margin_jax.runs.progress import Reporter
-from margin_jax.runs.removal import FULL, kept_after, rule_scores
+from margin_jax.runs.removal import removed
 from margin_jax.runs.snapshot import Snapshot, fresh_snapshot, placed
 from margin_jax.runs.summary import summarise_run
 from margin_jax.state import EpochStats, parameter_distance
@@ -43,7 +40,6 @@ class TrainRun:
         self.config, self.dataset, self.job, self.folder, self.checkpoints = config, dataset, job, folder, checkpoints
         self.start = start
         self.snapshot = fresh_snapshot(config, job, dataset.train.labels.size) if start is None else placed(start, job)
-        self._present = jax.jit(present, donate_argnums=0)
         self._saved_at = time.monotonic()
 
     @property
@@ -89,13 +85,7 @@ class TrainRun:
 
     def train_epoch(self) -> EpochStats:
         """Trains one epoch on the kept rows; raises DivergedError, after closing the run, if it stops being finite."""
-        state, progress, dynamics = self.snapshot
-        plan, batch = make_plan(self.config.batch_size, int(progress.mask.sum()), self.job.micro_batch,
-                                self.job.network.batched, size_of(self.job.mesh), progress.mask.size)
-        mask = jnp.asarray(progress.mask)
-        state, stats = self.job.run_epoch(state, self.job.train, mask, jnp.int32(batch), plan)
-        self.snapshot = Snapshot(state, progress, self._present(dynamics, stats.margins, mask))
-        stats = jax.device_get(stats._replace(margins=None))
+        self.snapshot, stats = one_epoch(self.config, self.job, self.snapshot)
         if stats.bad_step >= 0:
             self._end_diverged(int(stats.bad_step) + 1, int(stats.steps))
         return stats
@@ -140,16 +130,7 @@ class TrainRun:
 
     def remove(self, margins: np.ndarray) -> None:
         """Updates the mask by the config's rule; nothing else changes."""
-        state, progress, dynamics = self.snapshot
-        rule, split = self.config.compress.rule, self.dataset.train
-        scores = None if rule in (FULL, "ids") else rule_scores(rule, self.config.seed, self.job, state, margins,
-                                                                dynamics)
-        mask = kept_after(self.config, schedule.counts(self.config, progress.mask.size)[progress.removals], scores,
-                          split.labels, split.ids, progress.mask)
-        removed = np.where(progress.mask & ~mask, np.int32(self.epoch), progress.removed_epoch)
-        self.snapshot = self.snapshot._replace(progress=progress._replace(
-            mask=mask, removed_epoch=removed, removal_epoch=np.int32(self.epoch),
-            removals=np.int32(progress.removals + 1)))
+        self.snapshot = removed(self.config, self.job, self.dataset.train, self.snapshot, margins)
         self._write_mask()
 
     def save(self, force: bool) -> None:

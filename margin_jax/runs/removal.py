@@ -9,11 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from margin_jax import dynamics, masks
+from margin_jax.data.split import Split
 from margin_jax.dynamics import Dynamics
 from margin_jax.network import BatchStats, Network, Params
 from margin_jax.pieces import map_pieces
 from margin_jax.rules import RANKINGS, choose
+from margin_jax.runs import schedule
 from margin_jax.runs.job import Job
+from margin_jax.runs.snapshot import Snapshot
 from margin_jax.scores import el2n, network_grand
 from margin_jax.state import Examples, TrainState, seed_keys, standardised
 
@@ -79,3 +82,23 @@ def kept_after(config: Any, count: int, scores: np.ndarray | None, labels: np.nd
         return masks.of_ids(ids, np.asarray(section.ids)) & mask
     chosen = choose(section.rule, jnp.asarray(scores), jnp.asarray(labels), count, jnp.asarray(mask), section.balanced)
     return np.array(jax.device_get(chosen))
+
+
+def removed(config: Any, job: Job, split: Split, snapshot: Snapshot, margins: np.ndarray) -> Snapshot:
+    """The snapshot after the next removal of the run: its mask and what belongs to it change, nothing else.
+
+    Args:
+      config: of the run.
+      job: network and data.
+      split: the training set.
+      snapshot: before the removal.
+      margins: (N,) raw margins of the network now.
+    """
+    state, progress, seen = snapshot
+    rule, epoch = config.compress.rule, np.int32(state.epoch)
+    scores = None if rule in (FULL, "ids") else rule_scores(rule, config.seed, job, state, margins, seen)
+    count = schedule.counts(config, progress.mask.size)[progress.removals]
+    mask = kept_after(config, count, scores, split.labels, split.ids, progress.mask)
+    return snapshot._replace(progress=progress._replace(
+        mask=mask, removed_epoch=np.where(progress.mask & ~mask, epoch, progress.removed_epoch), removal_epoch=epoch,
+        removals=np.int32(progress.removals + 1)))
