@@ -47,8 +47,12 @@ class Ensemble(NamedTuple):
 
 
 def join(tree: Any, count: int) -> Any:
-    """Leaves (D, S, ...) as (K, ...) for K = `count`: the order that was placed, without padding."""
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], tree)
+    """Leaves (D, S, ...) as NumPy arrays (K, ...) for K = `count`: the order that was placed, without padding.
+
+    On the host: a reshape across devices is an exchange between them, and XLA's CPU devices, of which one may still be
+    busy, wait for one another no longer than 40 seconds before they end the process.
+    """
+    return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:])[:count], tree)
 
 
 def make_states(network: Network, optimizer: optax.GradientTransformation, image_shape: tuple[int, ...],

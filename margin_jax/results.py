@@ -19,7 +19,6 @@ from margin_jax import records, tables
 from margin_jax.errors import InputError
 
 
-
 def _replace(path: pathlib.Path, write: Any) -> None:
     """Writes a file under another name and renames it, so that a reader never sees half of one."""
     temporary = path.with_name(path.name + ".new")

@@ -76,7 +76,7 @@ class Group:
           batch_size: rows per step, 0 for all kept.
           most: (K,) int, epochs for each in all, those of `begun` included.
           after_epoch: (course, what the epoch saw) -> (K,) boolean, the networks that stop here. The course holds its
-            states on the devices; `join` brings them together.
+            states on the devices; `ensemble.join` brings them to the host.
 
         Returns:
           The group in host memory. A network that diverges stops there and leaves the others as they are.
@@ -89,15 +89,14 @@ class Group:
         while True:
             active = (now.epochs < most) & now.healthy & ~stopped
             if not active.any():
-                return now._replace(states=jax.tree.map(np.asarray, many.join(states, count)))
+                return now._replace(states=many.join(states, count))
             if placed_for is None or not np.array_equal(active, placed_for):
                 placed_for, placed = active, ensemble.place(masks & active[:, None])
             states, stats = ensemble.run_epoch(states, self.train, placed, rows, plan)
             seen = many.join(stats, count)
-            bad_step = np.asarray(seen.bad_step)
-            new = active & (bad_step >= 0)
+            new = active & (seen.bad_step >= 0)
             now = Course(states, now.epochs + active.astype(np.int32), np.where(new, now.epochs + 1, now.bad_epoch),
-                         np.where(new, bad_step, now.bad_step))
+                         np.where(new, seen.bad_step, now.bad_step))
             if after_epoch is not None:
                 stopped = stopped | after_epoch(now, seen)
 
@@ -108,4 +107,4 @@ class Group:
             found = ensemble.evaluate_rows(*placed, self.train, ensemble.place(rows.astype(np.int32)))
         else:
             found = ensemble.evaluate(*placed, self.test if test else self.train)
-        return jax.tree.map(np.asarray, many.join(found, count))
+        return many.join(found, count)

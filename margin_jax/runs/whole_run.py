@@ -14,6 +14,7 @@ import numpy as np
 from margin_jax.checkpoint import Checkpoints
 from margin_jax.devices import replicate
 from margin_jax.dynamics import Dynamics, fresh_dynamics, present
+from margin_jax.ensemble import join
 from margin_jax.results import RunFolder
 from margin_jax.runs import cells, schedule
 from margin_jax.runs.base import Base, Jobs, moment_missed
@@ -51,21 +52,19 @@ class Training:
     def after_epoch(self, now: Course, seen: EpochStats) -> np.ndarray:
         """Records what is due, as a run of its own would; (K,) boolean, the networks that stop."""
         self.course = now
-        trained = np.asarray(seen.steps) > 0
+        trained, count = seen.steps > 0, len(now.epochs)
         shown = np.broadcast_to(trained[:, None], seen.margins.shape)
         self.dynamics = present(self.dynamics, seen.margins, shown)
-        for k in np.flatnonzero(trained & now.healthy):
-            epoch = int(now.epochs[k])
-            if schedule.record_due(self.config, epoch, self.progress[k], int(seen.errors[k])):
-                params, batch_stats = replicate(jax.tree.map(
-                    lambda leaf, k=k: np.asarray(leaf.reshape(-1, *leaf.shape[2:])[k]),
-                    (now.states.params, now.states.batch_stats)), self._job.mesh)
-                found = self._job.evaluate(params, batch_stats, self._job.train)
-                self.progress[k] = schedule.measured(self.config, epoch, self.progress[k], np.asarray(found.margins))
+        due = [k for k in np.flatnonzero(trained & now.healthy) if schedule.record_due(
+            self.config, int(now.epochs[k]), self.progress[k], int(seen.errors[k]))]
+        networks = join((now.states.params, now.states.batch_stats), count) if due else None
+        for k in due:
+            params, batch_stats = replicate(jax.tree.map(lambda leaf, k=k: leaf[k], networks), self._job.mesh)
+            found = self._job.evaluate(params, batch_stats, self._job.train)
+            self.progress[k] = schedule.measured(self.config, int(now.epochs[k]), self.progress[k],
+                                                 np.asarray(found.margins))
         if time.monotonic() - self._saved_at >= self.config.checkpoint_seconds:
-            count = len(now.epochs)
-            self.save(now._replace(states=jax.tree.map(
-                lambda leaf: np.asarray(leaf.reshape(-1, *leaf.shape[2:])[:count]), now.states)))
+            self.save(now._replace(states=join(now.states, count)))
         return self.over()
 
     def save(self, now: Course) -> None:
