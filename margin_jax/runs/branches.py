@@ -120,7 +120,8 @@ def branch_config(config: Any, start: Start, branch: Branch, epochs: int) -> Any
         own.batch_size = own.batch_size if section.batch_size < 0 else section.batch_size
         own.optimizer.name = section.optimizer or own.optimizer.name
         own.optimizer.learning_rate = section.learning_rate or own.optimizer.learning_rate
-        own.compress.batch_norm = section.batch_norm
-        if section.mode == "continuous" and branch.scope == AFTER:
-            own.compress.update({"mode": "continuous", "schedule": section.schedule})
+        if branch.scope == AFTER:  # a fresh network has no running statistics worth keeping
+            own.compress.batch_norm = section.batch_norm
+            if section.mode == "continuous":
+                own.compress.update({"mode": "continuous", "schedule": section.schedule})
     return own

@@ -16,7 +16,7 @@ from margin_jax.runs.branch_run import run_branch
 from margin_jax.runs.branches import AFTER, FROZEN, FULL, SCRATCH, WHOLE_RUN, Branch, rules, starts
 from margin_jax.runs.curves import IdsTable
 from margin_jax.runs.grid_rows import Network, Row, Rows, group_rows, setting
-from margin_jax.runs.group import Group, course
+from margin_jax.runs.group import course
 from margin_jax.runs.recorder import init_std
 from margin_jax.runs.removal import kept_after, rule_scores
 from margin_jax.runs.whole_run import trained_groups
@@ -29,10 +29,9 @@ def run_grid(config: Any, jobs: Jobs, folder: RunFolder) -> Row:
     groups = trained_groups(config, jobs, folder, rows) if whole else _after_groups(config, jobs, folder, rows)
     for optimizer, batch_size, networks in groups:
         own = setting(config, optimizer, batch_size, config.optimizer.learning_rate)
-        group = jobs.group(own, config.compress.batch_norm)
         for rule, balanced in rules(config):
             branch = Branch(rule, balanced, config.compress.keep, WHOLE_RUN if whole else AFTER)
-            _run_rule(config, own, jobs, group, branch, networks, rows, ids)
+            _run_rule(config, own, jobs, branch, networks, rows, ids)
     failed = [row for row in rows.rows if row["status"] != "finished"]
     return {"status": "finished", "cells": len(rows.rows), "failed": len(failed)}
 
@@ -62,7 +61,7 @@ def _after_groups(config: Any, jobs: Jobs, folder: RunFolder,
             yield optimizer, batch_size, networks
 
 
-def _run_rule(config: Any, own: Any, jobs: Jobs, group: Group, branch: Branch, networks: list[Network], rows: Rows,
+def _run_rule(config: Any, own: Any, jobs: Jobs, branch: Branch, networks: list[Network], rows: Rows,
               ids: IdsTable) -> None:
     """One rule in one group: from the networks at the removal on, and with fresh ones on the same examples."""
     scopes = [branch.scope] + [SCRATCH] * (SCRATCH in config.compress.controls)
@@ -75,6 +74,8 @@ def _run_rule(config: Any, own: Any, jobs: Jobs, group: Group, branch: Branch, n
     for network, mask in zip(networks, masks, strict=True):
         ids.add([_ids_row(config, own, branch, network, jobs.dataset.train.ids, mask)])
     for scope in todo:
+        # A fresh network has no running statistics worth keeping.
+        group = jobs.group(own, "tracked" if scope == SCRATCH else config.compress.batch_norm)
         job = jobs.get(own)
         states, epochs = [], []
         for network in networks:
