@@ -209,14 +209,21 @@ def test_immediate_branches_killed_between_end_equal(data, done, tmp_path, monke
     same_tables(done, tmp_path / "run")
 
 
+@pytest.fixture(name="normed", scope="module")
+def _normed(tmp_path_factory):
+    """Where the networks with BatchNorm lie that several tests start from."""
+    return tmp_path_factory.mktemp("normed")
+
+
 @pytest.mark.parametrize("mode", ["tracked", "frozen", "fixed"])
-def test_running_statistics_after_the_removal_do_as_the_config_says(data, tmp_path, mode):
+def test_running_statistics_after_the_removal_do_as_the_config_says(data, normed, tmp_path, mode):
     config = compression(data, model__batch_norm=True, compress__batch_norm=mode, compress__controls=("scratch",),
-                         compress__epochs=1)
+                         compress__epochs=1, compress__base=str(normed))
     compress(config, tmp_path / "run")
     states = []
-    for path in ("base/seed_0", "seed_0/smallest_6", "seed_0/smallest_6_scratch"):
-        with Checkpoints(tmp_path / "run" / path / "checkpoints") as checkpoints:
+    for path in (normed / "seed_0", *(tmp_path / "run" / "seed_0" / name for name in
+                                      ("smallest_6", "smallest_6_scratch"))):
+        with Checkpoints(path / "checkpoints") as checkpoints:
             manager = checkpoints._managers["latest"]
             states.append(dict(manager.restore(manager.latest_step()))["state"])
     before, after, scratch = ({name: layer["mean"] for name, layer in state["batch_stats"].items()} for state in states)
@@ -226,15 +233,14 @@ def test_running_statistics_after_the_removal_do_as_the_config_says(data, tmp_pa
     assert all(np.any(mean != 0) for mean in scratch.values())  # a fresh network always follows its own data
 
 
-def test_another_rate_batch_and_optimiser_hold_after_the_removal_alone(data, tmp_path):
-    config = compression(data, compress__controls=("full",), compress__optimizer="adam",
+def test_another_rate_batch_and_optimiser_hold_after_the_removal_alone(data, done, tmp_path):
+    config = compression(data, compress__controls=("full",), compress__base=str(done / "base"), compress__optimizer="adam",
                          compress__learning_rate=0.003, compress__batch_size=2)
     compress(config, tmp_path / "run")
     rows = {row["rule"]: row for row in cells_of(tmp_path / "run")}
     assert [rows["smallest"][name] for name in ("optimizer", "learning_rate", "batch_size", "updates")] == [
         "adam", 0.003, 2, 9]
     assert [rows["full"][name] for name in ("optimizer", "learning_rate", "batch_size")] == ["sgd", 0.02, 7]
-    assert records.read_json(tmp_path / "run" / "base" / "seed_0", "config.json")["config"]["batch_size"] == 7
 
 
 def test_a_network_that_does_not_separate_is_told_and_nothing_is_removed(data, tmp_path):
@@ -244,8 +250,9 @@ def test_a_network_that_does_not_separate_is_told_and_nothing_is_removed(data, t
     assert "did not separate within 1 epochs" in rows[0]["reason"]
 
 
-def test_a_branch_that_diverges_is_a_row_with_its_reason(data, tmp_path):
-    compress(compression(data, compress__controls=("full",), compress__learning_rate=1e30), tmp_path / "run")
+def test_a_branch_that_diverges_is_a_row_with_its_reason(data, done, tmp_path):
+    compress(compression(data, compress__controls=("full",), compress__learning_rate=1e38,
+                         compress__base=str(done / "base")), tmp_path / "run")
     rows = {row["rule"]: row for row in cells_of(tmp_path / "run")}
     assert rows["smallest"]["status"] == "diverged" and "not finite in epoch" in rows["smallest"]["reason"]
     assert math.isnan(rows["smallest"]["test_error"]) and rows["full"]["status"] == "finished"

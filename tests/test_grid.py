@@ -14,7 +14,7 @@ from run_helpers import run_config, write_npz
 from test_compress import SEPARATED, Killed, dying, same_tables
 
 GRID = SEPARATED | {"checkpoint_seconds": 1e9, "compress__mode": "grid", "compress__keep": 6, "compress__epochs": 2,
-                    "compress__seeds": (0, 1, 2), "compress__grid_learning_rates": (0.02, 1e38),
+                    "compress__seeds": (0, 1), "compress__grid_learning_rates": (0.02, 1e38),
                     "compress__grid_batch_sizes": (6, 4), "compress__controls": ("frozen", "full", "scratch"),
                     "model__batch_norm": True}
 CLOSE = ("test_error", "drop", "drop_frozen", "moved", "loss_start", "loss_end", "train_error")
@@ -42,21 +42,21 @@ def _done(data, tmp_path_factory):
 
 def test_a_grid_has_every_cell_and_keeps_those_that_fail(done):
     cells = cells_by_key(done)
-    wanted = {("smallest", scope, seed, rate, batch) for scope in ("after", "scratch") for seed in (0, 1, 2)
+    wanted = {("smallest", scope, seed, rate, batch) for scope in ("after", "scratch") for seed in (0, 1)
               for rate in (0.02, 1e38) for batch in (6, 4)}
-    assert set(cells) == wanted | {(rule, "after", seed, 0.02, 7) for rule in ("frozen", "full") for seed in (0, 1, 2)}
+    assert set(cells) == wanted | {(rule, "after", seed, 0.02, 7) for rule in ("frozen", "full") for seed in (0, 1)}
     for (_, _, _, rate, _), row in cells.items():
         assert row["status"] == ("diverged" if rate > 1 else "finished")
         assert (row["reason"] != "") == (rate > 1) and math.isnan(row["test_error"]) == (rate > 1)
-    assert records.read_json(done, "summary.json")["failed"] == 12
+    assert records.read_json(done, "summary.json")["failed"] == 8
 
 
 def test_a_cell_equals_the_same_cell_run_alone(data, done, tmp_path):
-    changes = {"compress__mode": "immediate", "compress__seeds": (2,), "compress__batch_size": 4,
+    changes = {"compress__mode": "immediate", "compress__seeds": (1,), "compress__batch_size": 4,
                "compress__base": str(done / "base"), "compress__controls": ("full", "frozen", "scratch")}
     compress(run_config(data, **(GRID | changes)), tmp_path / "alone")
     alone, together = cells_by_key(tmp_path / "alone"), cells_by_key(done)
-    for key in (("smallest", "after", 2, 0.02, 4), ("smallest", "scratch", 2, 0.02, 4), ("full", "after", 2, 0.02, 7)):
+    for key in (("smallest", "after", 1, 0.02, 4), ("smallest", "scratch", 1, 0.02, 4), ("full", "after", 1, 0.02, 7)):
         for name in CLOSE:
             np.testing.assert_allclose(alone[key][name], together[key][name], rtol=1e-4, atol=1e-6, err_msg=name)
         assert all(alone[key][name] == together[key][name] for name in ("updates", "epochs", "kept", "status"))
@@ -70,12 +70,12 @@ def test_a_grid_killed_midway_ends_equal(data, done, tmp_path, monkeypatch, at):
         with pytest.raises(Killed):
             compress(config, tmp_path / "run")
     before = cells_by_key(tmp_path / "run")
-    assert 0 < len(before) < 30
+    assert 0 < len(before) < 20
     compress(config, tmp_path / "run")
     same_tables(done, tmp_path / "run")
 
 
-WHOLE = GRID | {"compress__grid_scope": "whole_run", "compress__seeds": (0, 1), "compress__grid_batch_sizes": (7,),
+WHOLE = GRID | {"compress__grid_scope": "whole_run", "compress__seeds": (1,), "compress__grid_batch_sizes": (7,),
                 "compress__grid_learning_rates": (0.02, 1e-7, 1e38), "epochs": 25, "record__every": 1}
 
 
@@ -98,10 +98,9 @@ def test_a_cell_of_a_whole_run_equals_one_training_with_a_removal(data, whole, t
 
 def test_networks_of_a_whole_run_that_never_get_there_are_told(whole):
     cells = cells_by_key(whole)
-    for seed in (0, 1):
-        assert cells["smallest", "whole_run", seed, 1e-7, 7]["status"] == "not separated"
-        assert cells["smallest", "whole_run", seed, 1e38, 7]["status"] == "diverged"
-        assert "before the removal" in cells["smallest", "whole_run", seed, 1e38, 7]["reason"]
+    assert cells["smallest", "whole_run", 1, 1e-7, 7]["status"] == "not separated"
+    assert cells["smallest", "whole_run", 1, 1e38, 7]["status"] == "diverged"
+    assert "before the removal" in cells["smallest", "whole_run", 1, 1e38, 7]["reason"]
 
 
 def test_a_whole_run_killed_midway_ends_equal(data, whole, tmp_path, monkeypatch):
