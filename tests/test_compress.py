@@ -234,8 +234,8 @@ def test_running_statistics_after_the_removal_do_as_the_config_says(data, normed
 
 
 def test_another_rate_batch_and_optimiser_hold_after_the_removal_alone(data, done, tmp_path):
-    config = compression(data, compress__controls=("full",), compress__base=str(done / "base"), compress__optimizer="adam",
-                         compress__learning_rate=0.003, compress__batch_size=2)
+    config = compression(data, compress__controls=("full",), compress__base=str(done / "base"),
+                         compress__optimizer="adam", compress__learning_rate=0.003, compress__batch_size=2)
     compress(config, tmp_path / "run")
     rows = {row["rule"]: row for row in cells_of(tmp_path / "run")}
     assert [rows["smallest"][name] for name in ("optimizer", "learning_rate", "batch_size", "updates")] == [

@@ -1,13 +1,15 @@
 """Every mistake in a config gets a sentence with the key, what was expected and what came."""
 
 import copy
+import importlib
+import pathlib
 
 import numpy as np
 import pytest
 
 from margin_jax.config import default_config, flatten
 from margin_jax.errors import InputError
-from margin_jax.validation import validate, validate_with_data
+from margin_jax.validation import validate, validate_compression, validate_with_data
 
 
 def with_value(key, value):
@@ -97,3 +99,19 @@ def test_no_more_than_the_training_examples(key):
 def test_flatten_gives_dotted_keys():
     flat = flatten({"a": {"b": {"c": 1}}, "d": (1, 2)})
     assert flat == {"a.b.c": 1, "d": (1, 2)}
+
+
+CONFIGS = [*sorted(path.stem for path in (pathlib.Path(__file__).parent.parent / "configs").glob("*.py")),
+           "fig04:cifar2", "table1:densenet"]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_experiment_is_valid_and_names_its_command(name):
+    module, _, argument = name.partition(":")
+    config = importlib.import_module(f"configs.{module}")
+    given = config.get_config(*filter(None, [argument]))
+    validate(given)
+    if given.compress.mode != "immediate" or given.compress.keeps:
+        validate_compression(given)
+    script = "compress" if given.compress.keeps or given.compress.mode != "immediate" else "train"
+    assert f"python launch/{script}.py --config=configs/{module}.py" in config.__doc__

@@ -40,6 +40,19 @@ def test_train_writes_a_run_and_its_figures(arguments, tmp_path):
     assert again.returncode == 2 and "never overwritten" in again.stderr and "Traceback" not in again.stderr
 
 
+def test_compress_writes_its_tables_and_its_figure(arguments, tmp_path):
+    arguments += ["--config.compress.controls=('frozen','full')", f"--workdir={tmp_path / 'run'}"]
+    done = launch("compress.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"3 cells in {tmp_path / 'run'}/cells.csv, 0 of them failed" in done.stdout
+    assert str(tmp_path / "run" / "figures" / "fig05.png") in done.stdout
+    drawn = (tmp_path / "run" / "figures" / "fig05.png").read_bytes()
+    assert launch("plot.py", f"--workdir={tmp_path / 'run'}").returncode == 0
+    assert (tmp_path / "run" / "figures" / "fig05.png").read_bytes() == drawn
+    again = launch("compress.py", *arguments)
+    assert again.returncode == 2 and "never overwritten" in again.stderr and "Traceback" not in again.stderr
+
+
 @pytest.mark.parametrize("extra,message", [
     ("--config.batchsize=3", "there is no key 'batchsize'; the nearest is 'batch_size'"),
     ("--config=configs/nothing.py", "give a file such as configs/quickstart.py"),
