@@ -118,3 +118,11 @@ def test_a_grid_of_several_counts_is_refused(data, tmp_path):
     with pytest.raises(InputError, match="one count"):
         compress(run_config(data, **(GRID | {"compress__keeps": (6, 3)})), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_seed_that_does_not_get_to_the_removal_fails_in_every_cell(data, tmp_path):
+    config = run_config(data, **(GRID | {"epochs": 1, "optimizer__learning_rate": 1e-7, "compress__seeds": (5,)}))
+    compress(config, tmp_path / "run")
+    cells = cells_by_key(tmp_path / "run")
+    assert set(cells) == {("smallest", "after", 5, rate, batch) for rate in (0.02, 1e38) for batch in (6, 4)}
+    assert {row["status"] for row in cells.values()} == {"not separated"}

@@ -25,7 +25,7 @@ class Base(NamedTuple):
     Attributes:
       start: which one.
       config: of its run.
-      path: its run folder.
+      path: its run folder; None for a network of a grid's whole run, which has none.
       snapshot: in host memory.
       row: of metrics.csv at that moment: the control "frozen".
       failed: why nothing can be removed from it, "" if it can.
@@ -34,7 +34,7 @@ class Base(NamedTuple):
 
     start: Start
     config: Any
-    path: pathlib.Path
+    path: pathlib.Path | None
     snapshot: Snapshot
     row: dict[str, float]
     failed: str

@@ -11,7 +11,7 @@ import numpy as np
 from margin_jax import records
 from margin_jax.results import RunFolder
 from margin_jax.runs import cells
-from margin_jax.runs.base import Jobs, bases_folder, ensure_base, state_after
+from margin_jax.runs.base import Base, Jobs, bases_folder, ensure_base, state_after
 from margin_jax.runs.branch_run import run_branch
 from margin_jax.runs.branches import AFTER, FROZEN, FULL, SCRATCH, WHOLE_RUN, Branch, rules, starts
 from margin_jax.runs.curves import IdsTable
@@ -43,8 +43,7 @@ def _after_groups(config: Any, jobs: Jobs, folder: RunFolder,
     for start in starts(config):
         base = ensure_base(config, start, bases_folder(config, folder.path), jobs)
         if base.failed:
-            rows.add([cells.failed_row(base.config, base, rule, section.keep, AFTER) for rule in (FROZEN, FULL)
-                      if not rows.has(rule=rule, seed=start.seed)])
+            rows.add([] if rows.has(seed=start.seed) else _failed_rows(config, base))
             continue
         bases.append(base)
         if not rows.has(rule=FROZEN, seed=start.seed) and FROZEN in section.controls:
@@ -59,6 +58,15 @@ def _after_groups(config: Any, jobs: Jobs, folder: RunFolder,
     for optimizer in section.grid_optimizers if networks else ():
         for batch_size in section.grid_batch_sizes:
             yield optimizer, batch_size, networks
+
+
+def _failed_rows(config: Any, base: Base) -> list[Row]:
+    """Every cell of a seed whose network did not get to the removal."""
+    section = config.compress
+    rule = Branch(*rules(config)[0], section.keep, AFTER).rule_name
+    return [cells.failed_row(setting(config, optimizer, batch_size, rate), base, rule, section.keep, AFTER)
+            for optimizer in section.grid_optimizers for batch_size in section.grid_batch_sizes
+            for rate in section.grid_learning_rates]
 
 
 def _run_rule(config: Any, own: Any, jobs: Jobs, branch: Branch, networks: list[Network], rows: Rows,
@@ -80,9 +88,8 @@ def _run_rule(config: Any, own: Any, jobs: Jobs, branch: Branch, networks: list[
         states, epochs = [], []
         for network in networks:
             rate, seed = network.learning_rate, network.base.start.seed
-            own.optimizer.learning_rate = rate
-            states.append(group.fresh(jobs.dataset.train.images.shape[1:], seed, rate) if scope == SCRATCH
-                          else state_after(network.base, job, own))
+            states.append(group.fresh(jobs.dataset.train.images.shape[1:], seed, rate) if scope == SCRATCH else
+                          state_after(network.base, job, setting(config, own.optimizer.name, own.batch_size, rate)))
             epochs.append(config.compress.epochs + (network.base.row["epoch"] if scope == SCRATCH else 0))
         kept = np.stack([np.flatnonzero(mask) for mask in masks])
         begun = course(states)
