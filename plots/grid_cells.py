@@ -54,6 +54,14 @@ def paper_order(found: Cells, model: str, scope: str, optimizer: str | None = No
     return agreement(columns[:, 0], columns[:, 1])
 
 
+def moved_order(found: Cells, rule: str, scope: str, optimizer: str) -> Agreement:
+    """Whether the cells of a rule whose networks moved farther lost more: mean drop against mean distance moved."""
+    pairs = [(summary.moved.mean, summary.drop.mean) for key, summary in found.items()
+             if (key[0], *key[3:]) == (optimizer, rule, scope)]
+    columns = np.array(pairs, np.float64).reshape(-1, 2)
+    return agreement(columns[:, 0], columns[:, 1])
+
+
 def _paper(model: str, key: tuple) -> float:
     drop = paper.table1_drop(model, *key[:3])
     return math.nan if drop is None else drop

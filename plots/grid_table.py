@@ -73,6 +73,9 @@ def _main_notes(found: Cells, model: str, optimizer: str, scope: str) -> list[st
     order = f"Order of the cells, paper against ours: {said(grid_cells.paper_order(found, model, scope, optimizer))}"
     if len(optimizers(found)) > 1:
         order += f"; of all optimisers: {said(grid_cells.paper_order(found, model, scope))}"
+    if scope != rules.SCRATCH:
+        moved = said(grid_cells.moved_order(found, rules.MAIN, scope, optimizer))
+        notes.append(f"Drop against distance moved, cell by cell: {moved}.")
     return [*notes, f"{order}."]
 
 
