@@ -98,6 +98,7 @@ def _compress() -> dict[str, Any]:
         "optimizer": "",  # after the removal; "": as before
         "learning_rate": 0.0,  # after the removal; 0: as before
         "batch_size": -1,  # after the removal; -1: as before, 0: full gradient descent
+        "record_every": 0,  # record.every after the removal, where an epoch costs less than its record; 0: as before
         "batch_norm": "tracked",  # running statistics after the removal; see margin_jax.network.BATCH_NORM
         "schedule": PAPER_SCHEDULE,  # continuous
         "grid_scope": "after",  # or "whole_run": a cell's settings hold before the removal too

@@ -117,6 +117,7 @@ def branch_config(config: Any, start: Start, branch: Branch, epochs: int) -> Any
     own.compress.update({"rule": branch.rule, "balanced": branch.balanced, "keep": branch.kept, "epochs": epochs,
                          "ids": tuple(section.ids)})
     if branch.rule != FULL:
+        own.record.every = section.record_every or own.record.every
         own.batch_size = own.batch_size if section.batch_size < 0 else section.batch_size
         own.optimizer.name = section.optimizer or own.optimizer.name
         own.optimizer.learning_rate = section.learning_rate or own.optimizer.learning_rate
