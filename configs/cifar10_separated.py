@@ -5,7 +5,7 @@ Expected   separation at epoch 60 to 73 with 34.2 to 35.2% test error, seeds 0 t
            other compressions: with 50, steps separate the data too, but the running statistics, with which margins are
            measured, leave about 90 of the 50,000 wrong for as long as was waited (70 epochs), each batch being always
            the same 50 examples.
-Time       about 4 minutes on two CPU cores.
+Time       4 to 5 s an epoch on two quiet CPU cores; those runs took 10 to 20 minutes beside other work.
 Run        python launch/train.py --config=configs/cifar10_separated.py --config.data.dir=DIR --config.seed=0
                --workdir=runs/separated/seed_0
 Trial      add --config.data.name=digits

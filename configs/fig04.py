@@ -26,6 +26,8 @@ def get_config(data: str = "cifar10") -> ConfigDict:
     config.compress.batch_size = 0
     config.compress.epochs = 50
     config.compress.keeps = (200, 100, 20)
+    config.compress.seeds = (0, 1, 2)
+    config.record.every = 5
     if data == "cifar2":
         config.compress.schedule = tuple((max(until // 5, 1), max(step // 5, 1)) for until, step in PAPER_SCHEDULE)
     return config

@@ -28,7 +28,8 @@ def main(argv: list[str]) -> None:
     """Compresses, then draws."""
     del argv
     config = cli.read_config(CONFIG)
-    runtime.prepare(config.batch_size, config.devices)
+    batch_size = 0 if config.compress.mode == "grid" else config.batch_size  # cells of a grid share all cores
+    runtime.prepare(batch_size, config.devices)
     summary = compress(config, WORKDIR.value)
     print(f"{summary['cells']} cells in {WORKDIR.value}/cells.csv, {summary['failed']} of them failed")
     if summary["failed"] == summary["cells"]:

@@ -33,7 +33,14 @@ CHOICES = {
     "compress.batch_norm": BATCH_NORM, "compress.grid_scope": ("after", "whole_run"),
     "rho.mode": norms.MODES, "rho.norm": norms.KINDS,
 }
-SEVERAL = {"compress.controls": CONTROLS, "compress.grid_optimizers": OPTIMIZERS}
+SEVERAL = {"compress.controls": CONTROLS, "compress.grid_optimizers": OPTIMIZERS, "compress.optimizers": OPTIMIZERS}
+# Keys that a mode of compression does not use: they must hold their defaults, lest they seem to do something.
+UNUSED = {
+    "immediate": ("compress.init_stds", "compress.optimizers"),
+    "continuous": (),
+    "grid": ("compress.init_stds", "compress.optimizers", "compress.keeps", "compress.optimizer",
+             "compress.learning_rate", "compress.batch_size", "compress.record_every"),
+}
 RANGES = (
     (("epochs", "record.every", "stop.smallest", "stop.times", "model.growth"), lambda v: v >= 1, ">= 1"),
     (("compress.batch_size",), lambda v: v >= -1, ">= 1, 0 for full gradient descent, or -1 for no change"),
@@ -49,7 +56,9 @@ RANGES = (
     (("rho.p",), lambda v: v >= 1, ">= 1"),
     (("model.widths", "model.blocks"), lambda v: len(v) > 0 and _whole(v) and _positive(v),
      "one or more whole numbers > 0"),
-    (("gamma.absolute", "gamma.relative", "compress.init_stds"), _positive, "numbers > 0"),
+    (("gamma.absolute", "gamma.relative", "compress.init_stds"), lambda v: _positive(v) and _distinct(v),
+     "distinct numbers > 0"),
+    (("compress.grid_optimizers",), lambda v: len(v) > 0, "one or more optimisers"),
     (("compress.ids",), _whole, "whole numbers"),
     (("compress.keeps",), lambda v: _whole(v) and _positive(v) and _distinct(v), "distinct whole numbers > 0"),
     (("compress.seeds",), lambda v: _whole(v) and _distinct(v) and all(0 <= s < 2**32 for s in v),

@@ -93,6 +93,7 @@ def _compress() -> dict[str, Any]:
         "keeps": (),  # immediate: several counts, one compression each; () is `keep` alone
         "seeds": (),  # one network each; () is `seed` alone
         "init_stds": (),  # continuous: networks with these standard deviations of normal initial weights; () is `model`
+        "optimizers": (),  # continuous: networks trained with each, before and after; () is `optimizer` alone
         "base": "",  # folder of the networks trained before the removal, shared by experiments; "": in the work folder
         "controls": ("frozen", "random", "largest", "balanced", "scratch", "full"),
         "optimizer": "",  # after the removal; "": as before

@@ -103,7 +103,8 @@ class RunFolder:
     def write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Writes the table `name` of `tables.COLUMNS` anew; absent keys and NaN give empty cells."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, tables.COLUMNS[name], lineterminator="\n", restval="")
+        writer = csv.DictWriter(text, tables.COLUMNS[name], lineterminator="\n", restval="",
+                                extrasaction="ignore")
         writer.writeheader()
         writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in rows)
         self.write_text(name, text.getvalue())

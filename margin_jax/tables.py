@@ -12,7 +12,7 @@ from margin_jax.errors import InputError
 
 # One row per compression: a rule, a seed, a count kept, and the settings after the removal.
 CELLS = ("optimizer", "learning_rate", "batch_size", "rule", "seed", "kept", "scope", "test_error", "drop", "moved",
-         "updates", "status", "epochs", "loss_start", "loss_end", "train_error", "drop_frozen", "reason")
+         "updates", "status", "epochs", "loss_start", "loss_end", "train_error", "drop_frozen", "reason", "base")
 # One row per recorded epoch of each of them.
 CURVES = ("optimizer", "init_std", "seed", "rule", "kept", "scope", "epoch", "train_loss", "train_error", "test_loss",
           "test_error")
@@ -21,7 +21,7 @@ REMOVALS = ("step", "kept", "epochs", "separated", "test_error", "rule", "seed",
             "loss", "moved")
 COLUMNS = {"cells.csv": CELLS, "curves.csv": CURVES, "removals.csv": REMOVALS}
 KEPT_IDS = "kept_ids.json"
-TEXT = ("optimizer", "rule", "scope", "status", "reason")  # the other columns are numbers
+TEXT = ("optimizer", "rule", "scope", "status", "reason", "base")  # the other columns are numbers
 WHOLE = ("batch_size", "seed", "kept", "updates", "epochs", "epoch", "step", "separated")
 
 Table = dict[str, np.ndarray]

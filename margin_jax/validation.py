@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from margin_jax import masks
-from margin_jax.allowed import CHOICES, RANGES, SEVERAL
+from margin_jax.allowed import CHOICES, RANGES, SEVERAL, UNUSED
 from margin_jax.config import default_config, flatten
 from margin_jax.errors import InputError
 from margin_jax.nearest import nearest
+from margin_jax.removals import kept_counts
 
 
 def _check_keys(flat: dict[str, Any], known: dict[str, Any]) -> None:
@@ -62,8 +63,8 @@ def validate(config: Any) -> None:
           "batch_norm only with model.batch_norm=True")
     normalised = flat["model.batch_norm"] or flat["model.name"] == "convnet"
     _need(flat, "model.batch_norm", normalised, "True with model.name=densenet, which always has BatchNorm")
-    _need(flat, "compress.balanced", not flat["compress.balanced"] or flat["compress.rule"] != "ids",
-          "False for the rule 'ids', which names every example")
+    _need(flat, "compress.balanced", not flat["compress.balanced"] or flat["compress.rule"] not in ("ids", "balanced"),
+          "False for the rules 'ids', which names every example, and 'balanced', which is so already")
     named = flat["compress.keep"] > 0 and flat["compress.rule"] == "ids"
     _need(flat, "compress.ids", not named or len(flat["compress.ids"]) == flat["compress.keep"],
           f"the {flat['compress.keep']} ids of compress.keep for compress.rule='ids'")
@@ -78,8 +79,14 @@ def validate_compression(config: Any) -> None:
     flat = flatten(config)
     continuous = flat["compress.mode"] == "continuous"
     several = len(flat["compress.keeps"]) > 0
-    grid = flat["compress.mode"] == "grid"
-    _need(flat, "compress.keeps", not (grid and several), "() in mode 'grid', which keeps one count, compress.keep")
+    default = flatten(default_config())
+    for key in UNUSED[flat["compress.mode"]]:
+        unused = flat[key] == default[key] or not isinstance(flat[key], (str, bool)) and list(
+            np.atleast_1d(flat[key])) == list(np.atleast_1d(default[key]))
+        _need(flat, key, unused, f"{default[key]!r} in mode {flat['compress.mode']!r}, which does not use it")
+    fresh = "scratch" in flat["compress.controls"]
+    _need(flat, "compress.keeps", not (continuous and fresh) or several or flat["compress.keep"] > 0,
+          "the counts at which fresh networks are trained, for the control 'scratch'")
     _need(flat, "compress.keep", continuous or several or flat["compress.keep"] > 0, ">= 1, the count to keep")
     _need(flat, "compress.rule", flat["compress.rule"] != "ids" or not (continuous or several),
           "a rule that ranks examples where several counts are kept")
@@ -101,5 +108,11 @@ def validate_with_data(config: Any, ids: np.ndarray) -> None:
         _need(flat, key, flat[key] <= ids.size, f"at most the {ids.size} training examples")
     _need(flat, "compress.keeps", max(flat["compress.keeps"], default=0) <= ids.size,
           f"at most the {ids.size} training examples")
+    if flat["compress.mode"] == "continuous":
+        met = kept_counts(ids.size, flat["compress.schedule"])
+        _need(flat, "compress.schedule", len(met) > 0, f"below the {ids.size} training examples")
+        key = "compress.keeps" if flat["compress.keeps"] else "compress.keep"
+        wanted = set(np.atleast_1d(flat[key]).astype(int)) - {0}
+        _need(flat, key, wanted <= set(met), f"of the counts of compress.schedule, {met[0]}, ..., {met[-1]}")
     if flat["compress.keep"] and flat["compress.rule"] == "ids":
         masks.of_ids(ids, np.asarray(flat["compress.ids"]))

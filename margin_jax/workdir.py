@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from margin_jax import records
-from margin_jax.config import flatten
+from margin_jax.config import default_config, flatten
 from margin_jax.errors import InputError
 
 # These change no result.
@@ -15,8 +15,12 @@ NEW, OPEN, OVER = "new", "open", "over"
 
 
 def difference(stored: Any, wanted: Any) -> list[str]:
-    """Lines "key: stored -> wanted" for the keys in which two configs differ, MOVABLE ones left out."""
-    old, new = (json.loads(json.dumps(flatten(config))) for config in (stored, wanted))
+    """Lines "key: stored -> wanted" for the keys in which two configs differ, MOVABLE ones left out.
+
+    A key that the stored config lacks came with a later version, and had its default before.
+    """
+    default, old, new = (json.loads(json.dumps(flatten(config))) for config in (default_config(), stored, wanted))
+    old = default | old
     absent = "(absent)"
     return [f"  {key}: {old.get(key, absent)!r} -> {new.get(key, absent)!r}" for key in sorted(old.keys() | new.keys())
             if old.get(key, absent) != new.get(key, absent) and key not in MOVABLE]

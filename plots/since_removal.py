@@ -10,7 +10,12 @@ BASE = "base"  # rule and scope of the epochs before the removal
 
 
 class Aligned(NamedTuple):
-    """Curves over one another: epochs (T,) since the removal, ascending; values (S, T), NaN where a seed has none."""
+    """Curves over one another.
+
+    Attributes:
+      epochs: (T,) since the removal, ascending: all that some seed recorded.
+      values: (S, T), straight lines between a seed's own records, NaN outside them.
+    """
 
     epochs: np.ndarray
     values: np.ndarray
@@ -41,6 +46,12 @@ def align(curves: Table, column: str = "test_error") -> dict[tuple[str, int, str
 def _align(epochs: np.ndarray, seeds: np.ndarray, values: np.ndarray) -> Aligned:
     at, column = np.unique(epochs, return_inverse=True)
     names, row = np.unique(seeds, return_inverse=True)
+    # Seeds that reached the removal at different epochs record at different ones after it: a mean over those that
+    # happen to have a record would jump from seed to seed.
     laid = np.full((names.size, at.size), np.nan)
-    laid[row, column] = values
+    for seed in range(names.size):
+        mine = np.sort(column[row == seed])
+        own = np.empty(at.size)
+        own[column[row == seed]] = values[row == seed]
+        laid[seed, mine[0]:mine[-1] + 1] = np.interp(at[mine[0]:mine[-1] + 1], at[mine], own[mine])
     return Aligned(at, laid)

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import assert_trees_equal
+from helpers import assert_trees_equal, small_network
 from margin_jax import records, tables
 from margin_jax.batching import make_plan
 from margin_jax.checkpoint import Checkpoints
 from margin_jax.errors import InputError
+from margin_jax.network import with_batch_norm
 from margin_jax.runs import branch_run, loop
 from margin_jax.runs.compress import compress
 from margin_jax.runs.job import load_dataset, make_job
@@ -178,7 +179,7 @@ def test_a_schedule_removes_step_by_step_and_says_where_it_did_not_separate(sche
         ("smallest", 4), ("random", 4)}
 
 
-@pytest.mark.parametrize("moment,at", [("train_epoch", 5), ("remove", 4), ("save", 12)])
+@pytest.mark.parametrize("moment,at", [("remove", 4), ("save", 12)])
 def test_a_schedule_killed_midway_ends_equal(data, scheduled, tmp_path, monkeypatch, moment, at):
     config = compression(data, **CONTINUOUS, compress__base=str(scheduled / "base"))
     config.checkpoint_seconds = 0.0
@@ -267,15 +268,21 @@ def test_networks_are_shared_between_compressions_and_others_are_refused(data, d
     config.optimizer.learning_rate = 0.01
     with pytest.raises(InputError, match="another config"):
         compress(config, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("changes,message", [
     ({"compress__keep": 0}, "the count to keep"),
     ({"compress__keeps": (6, 31)}, "at most the 30"),
     ({"compress__keeps": (6, 6)}, "distinct"),
+    ({"compress__mode": "continuous", "compress__keeps": (15,)}, "of the counts of compress.schedule, 20"),
+    ({"compress__mode": "grid", "compress__learning_rate": 0.1}, "does not use it"),
+    ({"compress__init_stds": (0.1,)}, "does not use it"),
+    ({"compress__rule": "balanced", "compress__balanced": True}, "is so already"),
     ({"compress__mode": "sometimes"}, "one of immediate, continuous, grid"),
     ({"compress__controls": ("frozen", "best")}, "some of"),
     ({"compress__mode": "continuous", "compress__epochs": 0}, ">= 1 in mode"),
+    ({"compress__mode": "continuous", "compress__keep": 0}, "fresh networks are trained"),
     ({"compress__mode": "continuous", "compress__schedule": ((1, 1), (4, 1))}, "until"),
     ({"compress__rule": "ids", "compress__ids": (1, 4, 7, 10, 13, 16), "compress__balanced": True}, "names every"),
     ({"compress__mode": "grid", "compress__grid_learning_rates": ()}, "one or more distinct numbers"),
@@ -285,3 +292,77 @@ def test_bad_compressions_are_refused_before_anything_is_written(data, tmp_path,
     with pytest.raises(InputError, match=message):
         compress(compression(data, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_networks_of_several_initial_weights_and_optimisers_have_their_own_controls(data, tmp_path):
+    changes = {"compress__init_stds": (0.3, 0.5), "compress__optimizers": ("sgd", "adam"), "compress__seeds": (1,),
+               "compress__schedule": ((4, 13),), "compress__controls": ("full", "frozen"), "compress__keeps": (),
+               "compress__keep": 0, "optimizer__learning_rate": 0.01, "model__batch_norm": False, "compress__epochs": 2}
+    compress(compression(data, **(CONTINUOUS | changes)), tmp_path / "run")
+    rows = cells_of(tmp_path / "run")
+    assert len({row["base"] for row in rows}) == 4
+    for row in rows:
+        full = records.read_metrics(next((tmp_path / "run" / "base").glob(f"{row['base']}_full_*")))
+        at = full["epoch"][0] + (row["epochs"] if row["rule"] == "smallest" else 0)
+        if row["rule"] == "smallest":
+            error = full["test_error"][np.flatnonzero(full["epoch"] == at)[0]]
+            np.testing.assert_allclose(row["drop"], row["test_error"] - error)
+            assert row["updates"] == row["epochs"]  # full gradient descent
+        np.testing.assert_allclose(row["drop_frozen"], row["test_error"] - full["test_error"][0])
+    config = records.read_json(tmp_path / "run" / "base" / "adam_std_0.5_seed_1", "config.json")["config"]
+    assert config["optimizer"]["name"] == "adam" and config["model"]["init_std"] == 0.5
+
+
+@pytest.mark.parametrize("moment,at", [("train_epoch", 3), ("save", 4)])
+def test_a_network_killed_before_its_removal_goes_on_on_several_devices(data, tmp_path, monkeypatch, moment, at):
+    config = compression(data, devices=4, checkpoint_seconds=0.0, compress__controls=("full",))
+    compress(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        dying(loop.TrainRun, moment, at, patch)
+        with pytest.raises(Killed):
+            compress(config, tmp_path / "parts")
+    compress(config, tmp_path / "parts")
+    same_tables(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("rule", ["el2n", "grand", "forgetting", "aum", "ids"])
+def test_every_rule_of_scores_keeps_its_count_from_a_shared_base(data, done, tmp_path, rule):
+    ids = (1, 4, 88, 7, 10, 13) if rule == "ids" else ()
+    config = compression(data, compress__rule=rule, compress__ids=ids, compress__base=str(done / "base"),
+                         compress__controls=("full",), compress__epochs=3, compress__balanced=rule == "grand")
+    compress(config, tmp_path / "run")
+    kept = json.loads((tmp_path / "run" / "kept_ids.json").read_text())
+    assert [len(row["ids"]) for row in kept] == [6] and (rule != "ids" or sorted(kept[0]["ids"]) == sorted(ids))
+    row = next(r for r in cells_of(tmp_path / "run") if r["rule"] != "full")
+    assert row["rule"] == ("grand+balanced" if rule == "grand" else rule) and row["drop"] == row["drop"]
+
+
+@pytest.mark.parametrize("stop,epochs,status", [("epochs", 2, "finished"), ("convergence", 60, "finished"),
+                                                ("convergence", 12, "not converged")])
+def test_the_moment_of_removal_is_that_of_the_stop_rule(data, tmp_path, stop, epochs, status):
+    config = compression(data, stop__rule=stop, epochs=epochs, stop__overlap=0.6, stop__times=2, record__every=1,
+                         compress__controls=())
+    summary = compress(config, tmp_path / "run")
+    assert summary["bases"][0]["status"] == status
+    if stop == "epochs":
+        assert summary["bases"][0]["at_removal"]["epoch"] == 2
+    elif status == "finished":
+        stored = records.read_margins(tmp_path / "run" / "base" / "seed_0")
+        sets = [set(np.argsort(row, kind="stable")[:5]) for row in np.asarray(stored.margins[-3:])]
+        assert all(len(a & b) >= 3 for a, b in zip(sets, sets[1:], strict=False))
+
+
+def test_fixed_statistics_normalise_the_steps_too():
+    """The first gradient is that of the network in evaluation mode, and no longer that of the batch's statistics."""
+    network = small_network(batch_norm=True)
+    params, stats = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    x, ones = jax.random.normal(jax.random.key(1), (5, 8, 8, 3)), jnp.ones(5)
+    fixed, frozen = (with_batch_norm(network, mode) for mode in ("fixed", "frozen"))
+    np.testing.assert_array_equal(fixed.forward(params, stats, x, ones)[0], network.logits(params, stats, x))
+    np.testing.assert_array_equal(frozen.forward(params, stats, x, ones)[0], network.forward(params, stats, x, ones)[0])
+    assert not np.allclose(*(n.forward(params, stats, x, ones)[0] for n in (fixed, frozen)))
+    for one in (fixed, frozen):
+        assert_trees_equal(one.forward(params, stats, x, ones)[1], stats)
+    assert not fixed.batched and frozen.batched
+    with pytest.raises(ValueError, match="tracked"):
+        with_batch_norm(network, "off")

@@ -115,7 +115,7 @@ def test_a_whole_run_killed_midway_ends_equal(data, whole, tmp_path, monkeypatch
 
 
 def test_a_grid_of_several_counts_is_refused(data, tmp_path):
-    with pytest.raises(InputError, match="one count"):
+    with pytest.raises(InputError, match="does not use it"):
         compress(run_config(data, **(GRID | {"compress__keeps": (6, 3)})), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -124,5 +124,6 @@ def test_a_seed_that_does_not_get_to_the_removal_fails_in_every_cell(data, tmp_p
     config = run_config(data, **(GRID | {"epochs": 1, "optimizer__learning_rate": 1e-7, "compress__seeds": (5,)}))
     compress(config, tmp_path / "run")
     cells = cells_by_key(tmp_path / "run")
-    assert set(cells) == {("smallest", "after", 5, rate, batch) for rate in (0.02, 1e38) for batch in (6, 4)}
+    assert set(cells) == {("smallest", scope, 5, rate, batch) for rate in (0.02, 1e38) for batch in (6, 4)
+                          for scope in ("after", "scratch")}
     assert {row["status"] for row in cells.values()} == {"not separated"}

@@ -15,7 +15,7 @@ from margin_jax.data import load
 from margin_jax.errors import InputError
 from margin_jax.tables import read_table, rows
 from plots import (compress_figures, continuous, continuous_table, immediate, immediate_table, last_kept, networks,
-                   removal_steps, rules)
+                   removal_steps, rules, since_removal)
 from plots.cell_stats import summarise
 from plots.intervals import band, ends, t_interval, text
 
@@ -187,3 +187,12 @@ def test_the_script_draws_by_the_job_and_needs_no_jax(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     files = [str(tmp_path / "figures" / f"fig10.{kind}") for kind in ("png", "pdf")]
     assert done.stdout.splitlines() == [*files, "set()"], done.stderr
+
+
+def test_seeds_that_record_at_different_epochs_are_laid_over_one_another_by_straight_lines():
+    columns = {"rule": ["base", "base", *["random"] * 5], "scope": ["base", "base", *["after"] * 5],
+               "seed": [0, 1, 0, 0, 1, 1, 1], "kept": [9, 9, 2, 2, 2, 2, 2], "epoch": [5, 8, 5, 10, 8, 10, 13],
+               "test_error": [1.0, 2.0, 0.0, 10.0, 1.0, 3.0, 6.0]}
+    found = since_removal.align({name: np.array(values) for name, values in columns.items()})["random", 2, "after"]
+    assert found.epochs.tolist() == [0, 2, 5]
+    np.testing.assert_allclose(found.values, [[0, 4, 10], [1, 3, 6]])

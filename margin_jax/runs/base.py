@@ -3,12 +3,12 @@
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from margin_jax import records, workdir
 from margin_jax.checkpoint import Checkpoints
 from margin_jax.data.split import Dataset
+from margin_jax.devices import replicate
 from margin_jax.errors import DivergedError
 from margin_jax.runs import schedule
 from margin_jax.runs.branches import Start, base_config
@@ -29,7 +29,7 @@ class Base(NamedTuple):
       snapshot: in host memory.
       row: of metrics.csv at that moment: the control "frozen".
       failed: why nothing can be removed from it, "" if it can.
-      status: "finished", "diverged" or "not separated".
+      status: "finished", "diverged", "not separated" or "not converged".
     """
 
     start: Start
@@ -58,8 +58,10 @@ class Jobs:
         if key not in self._made:
             self._made[key] = make_job(config, self.dataset, section.batch_norm)
         job = self._made[key]
-        return job._replace(state=make_state(job.network, job.optimizer, self.dataset.train.images.shape[1:],
-                                             config.seed))
+        # The job may have been made for another seed and rate.
+        state = make_state(job.network, job.optimizer, self.dataset.train.images.shape[1:], config.seed)
+        return job._replace(state=replicate(with_optimizer(state, job.optimizer, optimizer.learning_rate, keep=True),
+                                            job.mesh))
 
 
     def group(self, config: Any, batch_norm: str) -> Group:
@@ -73,14 +75,6 @@ class Jobs:
 def bases_folder(config: Any, path: pathlib.Path) -> pathlib.Path:
     """Where the networks before the removal lie: compress.base, or `base` in the work folder `path`."""
     return pathlib.Path(config.compress.base).absolute() if config.compress.base else path / "base"
-
-
-def moment_missed(config: Any, progress: schedule.Progress) -> str:
-    """Why the stop rule was not met, "" if it was."""
-    if schedule.moment_reached(config, progress):
-        return ""
-    what = {"separation": "the data did not separate", "convergence": "the margins did not converge"}
-    return f"{what[config.stop.rule]} within {config.epochs} epochs"
 
 
 def ensure_base(config: Any, start: Start, folder: pathlib.Path, jobs: Jobs) -> Base:
@@ -111,9 +105,9 @@ def ensure_base(config: Any, start: Start, folder: pathlib.Path, jobs: Jobs) -> 
         snapshot = on_host(Snapshot(*checkpoints.restore(like)))
     metrics = records.read_metrics(path)
     row = {name: column[-1].item() for name, column in metrics.items()} if metrics["epoch"].size else {}
-    failed = moment_missed(own, snapshot.progress) if status == "finished" else _divergence(path)
+    failed = schedule.moment_missed(own, snapshot.progress) if status == "finished" else _divergence(path)
     return Base(start, own, path, snapshot, row, failed,
-                "not separated" if failed and status == "finished" else status)
+                schedule.missed_status(own) if failed and status == "finished" else status)
 
 
 def _divergence(path: pathlib.Path) -> str:
@@ -131,7 +125,6 @@ def state_after(base: Base, job: Job, config: Any) -> TrainState:
 def fresh_on(job: Job, config: Any, mask: np.ndarray) -> Snapshot:
     """A fresh network of `job` whose training set is `mask` (N,) from the first epoch on, in host memory."""
     fresh = fresh_snapshot(config, job, mask.size)
-    state = with_optimizer(job.state, job.optimizer, config.optimizer.learning_rate, keep=True)
     progress = fresh.progress._replace(mask=mask, removed_epoch=np.where(mask, -1, 0).astype(np.int32),
                                        removal_epoch=np.int32(0), removals=np.int32(1))
-    return on_host(Snapshot(jax.tree.map(np.asarray, state), progress, fresh.dynamics))
+    return on_host(Snapshot(job.state, progress, fresh.dynamics))

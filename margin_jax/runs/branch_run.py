@@ -20,9 +20,21 @@ def _start(config: Any, own: Any, jobs: Jobs, base: Base, branch: Branch, home: 
     job = jobs.get(own)
     if branch.scope == AFTER:
         return base.snapshot._replace(state=state_after(base, job, own))
-    kept = 0 if config.compress.mode == "continuous" else branch.kept
-    mask = mask_at(home / branch._replace(scope=AFTER, kept=kept).name, branch.kept)
-    return fresh_on(job, own, mask)
+    return fresh_on(job, own, mask_at(branch_path(base, branch_source(config, branch), home, epochs=0), branch.kept))
+
+
+def branch_source(config: Any, branch: Branch) -> Branch:
+    """The branch of scope "after" whose examples a fresh network takes."""
+    return branch._replace(scope=AFTER, kept=0 if config.compress.mode == "continuous" else branch.kept)
+
+
+def branch_path(base: Base, branch: Branch, home: pathlib.Path, epochs: int) -> pathlib.Path:
+    """The run folder of a branch in `home`; that of "full" lies beside its base.
+
+    What full data give depends on the base and the number of epochs alone, so that experiments which share a base share
+    this too.
+    """
+    return base.path.with_name(f"{base.path.name}_full_{epochs}") if branch.rule == FULL else home / branch.name
 
 
 def run_branch(config: Any, jobs: Jobs, base: Base, branch: Branch, home: pathlib.Path,
@@ -40,9 +52,7 @@ def run_branch(config: Any, jobs: Jobs, base: Base, branch: Branch, home: pathli
     Returns:
       The config of its run, its run folder and its summary; a branch that diverged says so there.
     """
-    own = branch_config(config, base.start, branch, epochs)
-    # What full data give depends on nothing else, so that experiments which share a base share this too.
-    path = base.path.with_name(f"{base.path.name}_full_{epochs}") if branch.rule == FULL else home / branch.name
+    own, path = branch_config(config, base.start, branch, epochs), branch_path(base, branch, home, epochs)
     if workdir.state_of(path, own) != workdir.OVER:
         job = jobs.get(own)
         description = describe(own, jobs.dataset, job) | {"base": base.start.name, "scope": branch.scope}

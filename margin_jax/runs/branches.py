@@ -73,7 +73,7 @@ def starts(config: Any) -> list[Start]:
     section = config.compress
     continuous = section.mode == "continuous"
     stds = tuple(section.init_stds) if continuous and section.init_stds else (0.0,)
-    optimizers = tuple(section.grid_optimizers) if continuous and len(section.grid_optimizers) > 1 else ("",)
+    optimizers = tuple(section.optimizers) if continuous and section.optimizers else ("",)
     return [Start(seed, std, optimizer) for optimizer in optimizers for std in stds
             for seed in tuple(section.seeds) or (config.seed,)]
 
@@ -115,8 +115,11 @@ def branch_config(config: Any, start: Start, branch: Branch, epochs: int) -> Any
     """
     own, section = base_config(config, start), config.compress
     own.compress.update({"rule": branch.rule, "balanced": branch.balanced, "keep": branch.kept, "epochs": epochs,
-                         "ids": tuple(section.ids)})
-    if branch.rule != FULL:
+                         "ids": tuple(section.ids) if branch.rule == "ids" else ()})
+    if branch.rule == FULL:
+        # Schedules of different lengths are compared with full data at their own last epochs.
+        own.record.every = 1 if section.mode == "continuous" else own.record.every
+    else:
         own.record.every = section.record_every or own.record.every
         own.batch_size = own.batch_size if section.batch_size < 0 else section.batch_size
         own.optimizer.name = section.optimizer or own.optimizer.name

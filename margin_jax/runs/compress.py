@@ -7,19 +7,11 @@ from absl import logging
 
 from margin_jax import results, validation, workdir
 from margin_jax.runs.base import Base, Jobs, bases_folder, ensure_base
-from margin_jax.runs.branch_run import run_branch
-from margin_jax.runs.branches import (
-    AFTER,
-    FROZEN,
-    FULL,
-    Branch,
-    after_branches,
-    branch_config,
-    scratch_branches,
-    starts,
-)
+from margin_jax.runs.branch_run import branch_path, branch_source, run_branch
+from margin_jax.runs.branches import (AFTER, FROZEN, FULL, WHOLE_RUN, Branch, after_branches, base_config,
+                                      branch_config, kept_counts_of, scratch_branches, starts)
 from margin_jax.runs.cells import failed_row, frozen_row
-from margin_jax.runs.curves import Gathered
+from margin_jax.runs.curves import Gathered, has_count
 from margin_jax.runs.grid import run_grid
 from margin_jax.runs.job import describe, load_dataset
 from margin_jax.runs.train import check_origin
@@ -42,6 +34,9 @@ def compress(config: Any, path: str | pathlib.Path) -> dict[str, Any]:
     validation.validate_compression(config)
     workdir.inspect(path, config)
     dataset = load_dataset(config)
+    if config.compress.grid_scope != WHOLE_RUN or config.compress.mode != "grid":
+        for start in starts(config):  # another network there is noticed before any compute
+            workdir.state_of(bases_folder(config, pathlib.Path(path)) / start.name, base_config(config, start))
     jobs = Jobs(dataset)
     description = describe(config, dataset, jobs.get(config)) | {"job": "compress"}
     with results.RunFolder(path) as folder:
@@ -57,15 +52,14 @@ def compress(config: Any, path: str | pathlib.Path) -> dict[str, Any]:
 
 def run_branches(config: Any, jobs: Jobs, folder: results.RunFolder) -> dict[str, Any]:
     """The modes "immediate" and "continuous": every branch is a run folder; tables are made anew after each."""
-    gathered = Gathered(folder)
+    gathered = Gathered(folder, kept_counts_of(config))
     for start in starts(config):
         base = ensure_base(config, start, bases_folder(config, folder.path), jobs)
         gathered.base(base)
         if base.failed:
             logging.warning("%s: %s", base.path, base.failed)
-            for branch in after_branches(config):
-                gathered.cell(failed_row(branch_config(config, start, branch, 0), base, branch.rule_name, branch.kept,
-                                         AFTER))
+            for branch in (*after_branches(config), *scratch_branches(config)):
+                gathered.cell(_failed(config, base, branch))
             continue
         if FROZEN in config.compress.controls:
             gathered.cell(frozen_row(base))
@@ -81,10 +75,18 @@ def _branches_of(config: Any, jobs: Jobs, base: Base, home: pathlib.Path, gather
         gathered.branch(base, branch, own, path, summary)
         return summary["epochs"] - base.row["epoch"]
 
-    taken = [run(branch, config.compress.epochs) for branch in after_branches(config)]
-    # A schedule takes as long as it takes: full data and fresh networks get the epochs of the rule in question.
-    total = taken[0] if config.compress.mode == "continuous" else config.compress.epochs
-    if FULL in config.compress.controls:
-        run(Branch(FULL, False, jobs.dataset.train.labels.size, AFTER), total)
+    after = after_branches(config)
+    taken = {branch.rule_name: run(branch, config.compress.epochs) for branch in after}
+    if FULL in config.compress.controls:  # a schedule takes as long as it takes, each rule's its own
+        run(Branch(FULL, False, jobs.dataset.train.labels.size, AFTER), max(taken.values()))
     for branch in scratch_branches(config):
-        run(branch, base.row["epoch"] + total)
+        source = branch_path(base, branch_source(config, branch), home, 0)
+        if has_count(source, branch.kept):
+            run(branch, base.row["epoch"] + taken[branch.rule_name])
+        else:  # the schedule diverged before
+            gathered.cell(_failed(config, base, branch) | {
+                "status": "diverged", "reason": f"{source.name} diverged before {branch.kept} were left"})
+
+
+def _failed(config: Any, base: Base, branch: Branch) -> dict[str, Any]:
+    return failed_row(branch_config(config, base.start, branch, 0), base, branch.rule_name, branch.kept, branch.scope)

@@ -24,13 +24,18 @@ def mask_at(path: pathlib.Path, kept: int) -> np.ndarray:
     """
     stored = records.read_mask(path)
     removed = np.where(stored["mask"], np.iinfo(np.int32).max, stored["removed_epoch"])
+    if kept == removed.size:
+        return np.ones(kept, bool)
     for epoch in np.unique(removed):
         mask = removed > epoch
         if mask.sum() == kept:
             return mask
-    if stored["mask"].sum() == kept:
-        return stored["mask"]
     raise ValueError(f"expected a count of examples that {path} had at some time, got {kept}")
+
+
+def has_count(path: pathlib.Path, kept: int) -> bool:
+    """Whether a branch had `kept` examples left at some time."""
+    return kept in records.read_metrics(path)["kept"]
 
 
 def curve_rows(config: Any, path: pathlib.Path, seed: int, rule: str, scope: str) -> list[Row]:
@@ -71,9 +76,15 @@ class IdsTable:
 class Gathered:
     """The tables of a work folder so far."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        """Nothing is gathered yet; tables of an interrupted job are made anew from the same run folders."""
-        self._folder = folder
+    def __init__(self, folder: RunFolder, counts: tuple[int, ...]) -> None:
+        """Nothing is gathered yet; tables of an interrupted job are made anew from the same run folders.
+
+        Args:
+          folder: the work folder.
+          counts: of examples kept, whose ids a schedule tells beside 200, 100 and 20.
+        """
+        self._folder, self._counts = folder, counts
+        self._full: dict[tuple[str, int], float] = {}  # test error on full data by base and epochs since the removal
         self._cells: list[Row] = []
         self._curves: list[Row] = []
         self._removals: list[Row] = []
@@ -103,15 +114,18 @@ class Gathered:
         continuous = (path / "removals.csv").is_file()
         if continuous:
             self._removals += tables.rows_of(tables.read_table(path, "removals.csv"))
-        self._cells.append(cells.branch_row(config, summary, start, branch.rule_name, seed, branch.scope))
-        counts = (200, 100, 20) if continuous else (branch.kept,)
+        if branch.rule == FULL:
+            self._full |= {(base.start.name, int(epoch) - base.row["epoch"]): error.item() for epoch, error in
+                           zip(metrics["epoch"], metrics["test_error"], strict=True)}
+        self._cells.append(cells.branch_row(config, base, summary, start, branch.rule_name, branch.scope))
+        counts = sorted({200, 100, 20, *self._counts}, reverse=True) if continuous else (branch.kept,)
         if branch.scope == AFTER and branch.rule != FULL:
             self._ids.add([fixed | {"kept": kept, "ids": kept_ids(path, kept)} for kept in counts
                            if kept in metrics["kept"]])
         self._write()
 
     def _write(self) -> None:
-        self._folder.write_table("cells.csv", cells.with_drops(self._cells))
+        self._folder.write_table("cells.csv", cells.with_drops(self._cells, full_at=self._full))
         self._folder.write_table("curves.csv", self._curves)
         if self._removals:
             self._folder.write_table("removals.csv", self._removals)

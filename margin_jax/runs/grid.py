@@ -11,11 +11,11 @@ import numpy as np
 from margin_jax import records
 from margin_jax.results import RunFolder
 from margin_jax.runs import cells
-from margin_jax.runs.base import Base, Jobs, bases_folder, ensure_base, state_after
+from margin_jax.runs.base import Jobs, bases_folder, ensure_base, state_after
 from margin_jax.runs.branch_run import run_branch
 from margin_jax.runs.branches import AFTER, FROZEN, FULL, SCRATCH, WHOLE_RUN, Branch, rules, starts
 from margin_jax.runs.curves import IdsTable
-from margin_jax.runs.grid_rows import Network, Row, Rows, group_rows, setting
+from margin_jax.runs.grid_rows import Network, Row, Rows, failed_rows, group_rows, setting
 from margin_jax.runs.group import course
 from margin_jax.runs.recorder import init_std
 from margin_jax.runs.removal import kept_after, rule_scores
@@ -43,7 +43,10 @@ def _after_groups(config: Any, jobs: Jobs, folder: RunFolder,
     for start in starts(config):
         base = ensure_base(config, start, bases_folder(config, folder.path), jobs)
         if base.failed:
-            rows.add([] if rows.has(seed=start.seed) else _failed_rows(config, base))
+            rows.add([] if rows.has(base=start.name) else [
+                row for optimizer in section.grid_optimizers for batch_size in section.grid_batch_sizes
+                for rate in section.grid_learning_rates
+                for row in failed_rows(config, setting(config, optimizer, batch_size, rate), base, AFTER)])
             continue
         bases.append(base)
         if not rows.has(rule=FROZEN, seed=start.seed) and FROZEN in section.controls:
@@ -52,21 +55,12 @@ def _after_groups(config: Any, jobs: Jobs, folder: RunFolder,
             everything = Branch(FULL, False, jobs.dataset.train.labels.size, AFTER)
             own, path, summary = run_branch(config, jobs, base, everything, folder.path / start.name, section.epochs)
             first = {name: column[0].item() for name, column in records.read_metrics(path).items()}
-            rows.add([cells.branch_row(own, summary, first, FULL, start.seed, AFTER)])
+            rows.add([cells.branch_row(own, base, summary, first, FULL, AFTER)])
     networks = [Network(base, rate, np.asarray(records.read_margins(base.path).margins[-1]))
                 for base in bases for rate in section.grid_learning_rates]
     for optimizer in section.grid_optimizers if networks else ():
         for batch_size in section.grid_batch_sizes:
             yield optimizer, batch_size, networks
-
-
-def _failed_rows(config: Any, base: Base) -> list[Row]:
-    """Every cell of a seed whose network did not get to the removal."""
-    section = config.compress
-    rule = Branch(*rules(config)[0], section.keep, AFTER).rule_name
-    return [cells.failed_row(setting(config, optimizer, batch_size, rate), base, rule, section.keep, AFTER)
-            for optimizer in section.grid_optimizers for batch_size in section.grid_batch_sizes
-            for rate in section.grid_learning_rates]
 
 
 def _run_rule(config: Any, own: Any, jobs: Jobs, branch: Branch, networks: list[Network], rows: Rows,

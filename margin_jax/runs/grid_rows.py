@@ -9,7 +9,7 @@ from margin_jax import tables
 from margin_jax.results import RunFolder
 from margin_jax.runs import cells
 from margin_jax.runs.base import Base
-from margin_jax.runs.branches import SCRATCH
+from margin_jax.runs.branches import SCRATCH, Branch, rules
 from margin_jax.runs.group import Course, Group
 from margin_jax.state import parameter_distance
 
@@ -55,6 +55,21 @@ def setting(config: Any, optimizer: str, batch_size: int, learning_rate: float) 
     return own
 
 
+def failed_rows(config: Any, own: Any, base: Base, scope: str) -> list[Row]:
+    """Every rule of a cell whose network did not get to the removal, in both scopes.
+
+    Args:
+      config: of the compression.
+      own: of the cell.
+      base: the network.
+      scope: "after" or "whole_run".
+    """
+    section = config.compress
+    names = [Branch(*rule, section.keep, scope).rule_name for rule in rules(config)]
+    scopes = [scope] + [SCRATCH] * (SCRATCH in section.controls)
+    return [cells.failed_row(own, base, name, section.keep, where) for name in names for where in scopes]
+
+
 def group_rows(own: Any, group: Group, rule: str, scope: str, networks: list[Network], kept: np.ndarray,
                first: np.ndarray, begun: Course, ended: Course) -> list[Row]:
     """The rows of a group that has ended.
@@ -77,6 +92,7 @@ def group_rows(own: Any, group: Group, rule: str, scope: str, networks: list[Net
         errors = {name: 100 * float(np.mean(~(values.margins[k] > 0))) for name, values in
                   (("train", train), ("test", test))}
         done.append(cells.settings(own) | {"learning_rate": network.learning_rate} | {
+            "base": network.base.start.name,
             "rule": rule, "seed": network.base.start.seed, "kept": kept.shape[1], "scope": scope,
             "test_error": errors["test"] if good else cells.NOTHING,
             "moved": cells.NOTHING if not good or scope == SCRATCH else _moved(begun, ended, k),

@@ -38,8 +38,9 @@ class TrainRun:
             Examples are removed at once if the stop rule is met.
         """
         self.config, self.dataset, self.job, self.folder, self.checkpoints = config, dataset, job, folder, checkpoints
-        self.start = start
-        self.snapshot = fresh_snapshot(config, job, dataset.train.labels.size) if start is None else placed(start, job)
+        self.start = None if start is None else start._replace(progress=start.progress._replace(seconds=np.float64(0)))
+        self.snapshot = fresh_snapshot(config, job, dataset.train.labels.size) if start is None else placed(
+            self.start, job)
         self._saved_at = time.monotonic()
 
     @property
@@ -92,11 +93,19 @@ class TrainRun:
 
     def _end_diverged(self, step: int, steps: int) -> None:
         good = self.checkpoints.latest_epoch()
-        self.folder.finish(summarise_run(self.config, self.folder.path, self.snapshot.progress, "diverged", {
-            "epoch": self.epoch, "step": step, "checkpoint_epoch": good}))
+        self.folder.finish(self._summary("diverged", {"epoch": self.epoch, "step": step, "checkpoint_epoch": good}))
         raise DivergedError(f"the loss or a parameter was not finite in epoch {self.epoch}, step {step} of {steps}; "
                             f"the last good checkpoint, of epoch {good}, and the records before are in "
                             f"{self.folder.path}; try a smaller optimizer.learning_rate, in another --workdir")
+
+    def _summary(self, status: str, diverged: dict[str, Any] | None = None) -> dict[str, Any]:
+        summary = summarise_run(self.config, self.folder.path, self.snapshot.progress, status, diverged)
+        if self.start is not None:
+            now, then = self.snapshot.state, self.start.state
+            summary["since_start"] = {"epochs": self.epoch - int(then.epoch),
+                                      "updates": int(now.opt_state.count) - int(then.opt_state.count),
+                                      "moved": parameter_distance(now.params, then.params)}
+        return summary
 
     def measure(self) -> tuple[Evaluation, Evaluation]:
         """Margins and losses of all training and all test examples; notes separation and margin convergence."""
@@ -170,8 +179,6 @@ class TrainRun:
             while not schedule.phase_over(self.config, self.epoch, self.snapshot.progress):
                 self.advance(reporter, started)
         self.save(force=True)
-        summary = summarise_run(self.config, self.folder.path, self.snapshot.progress, "finished")
-        if self.start is not None:
-            summary["moved"] = parameter_distance(self.snapshot.state.params, self.start.state.params)
+        summary = self._summary("finished")
         self.folder.finish(summary)
         return summary

@@ -15,12 +15,12 @@ from margin_jax.network import BatchStats, Network, Params
 from margin_jax.pieces import map_pieces
 from margin_jax.rules import RANKINGS, choose
 from margin_jax.runs import schedule
+from margin_jax.runs.branches import FULL
 from margin_jax.runs.job import Job
 from margin_jax.runs.snapshot import Snapshot
 from margin_jax.scores import el2n, network_grand
 from margin_jax.state import Examples, TrainState, seed_keys, standardised
 
-FULL = "full"  # the control that removes nothing
 GRADIENTS = 50  # per-example gradients alive at a time: that many times the parameters
 
 

@@ -68,7 +68,7 @@ def measured(config: Any, epoch: int, progress: Progress, margins: np.ndarray) -
     support[:size] = np.sort(kept[np.argsort(margins[kept], kind="stable")[:size]])
     separation = np.int32(epoch) if cleared and progress.separation_epoch < 0 else progress.separation_epoch
     shared = np.isin(support[:size], progress.support).sum()
-    still = separation >= 0 and size > 0 and shared >= config.stop.overlap * size
+    still = cleared and size > 0 and shared >= config.stop.overlap * size
     stable = np.int32(progress.stable + 1 if still else 0)
     converged = progress.convergence_epoch < 0 and stable >= config.stop.times
     return progress._replace(
@@ -81,6 +81,19 @@ def moment_reached(config: Any, progress: Progress) -> bool:
     """Whether the stop rule was met; the rule "epochs" always is."""
     moment = _moment(config, progress)
     return moment is None or moment >= 0
+
+
+def moment_missed(config: Any, progress: Progress) -> str:
+    """Why the stop rule was not met, "" if it was."""
+    if moment_reached(config, progress):
+        return ""
+    what = {"separation": "the data did not separate", "convergence": "the margins did not converge"}
+    return f"{what[config.stop.rule]} within {config.epochs} epochs"
+
+
+def missed_status(config: Any) -> str:
+    """The status of a network that did not meet the stop rule."""
+    return {"separation": "not separated", "convergence": "not converged"}[config.stop.rule]
 
 
 def _moment(config: Any, progress: Progress) -> int | None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from margin_jax import records
 from margin_jax.runs.recorder import describe_distribution
-from margin_jax.runs.schedule import Progress
+from margin_jax.runs.schedule import Progress, moment_missed
 
 
 def _row(metrics: dict[str, np.ndarray], epoch: int) -> dict[str, float] | None:
@@ -50,5 +50,5 @@ def summarise_run(config: Any, workdir: pathlib.Path, progress: Progress, status
         summary["distribution"] = describe_distribution(final, float(stored.rho[-1]), config.gamma)
         summary["warnings"] += [row["warning"] for row in summary["distribution"]["gammas"] if row["warning"]]
     if config.compress.keep and removal < 0:
-        summary["warnings"].append(f"nothing was removed: the data did not separate within {config.epochs} epochs")
+        summary["warnings"].append(f"nothing was removed: {moment_missed(config, progress) or 'the run ended before'}")
     return summary

@@ -1,4 +1,4 @@
-"""Training one network, with at most one removal: config in, run folder out."""
+"""Training one network: config in, run folder out."""
 
 import pathlib
 from typing import Any

@@ -17,9 +17,9 @@ from margin_jax.dynamics import Dynamics, fresh_dynamics, present
 from margin_jax.ensemble import join
 from margin_jax.results import RunFolder
 from margin_jax.runs import cells, schedule
-from margin_jax.runs.base import Base, Jobs, moment_missed
-from margin_jax.runs.branches import FULL, WHOLE_RUN, Start
-from margin_jax.runs.grid_rows import Network, Rows, group_rows, setting
+from margin_jax.runs.base import Base, Jobs
+from margin_jax.runs.branches import FROZEN, FULL, WHOLE_RUN, Start
+from margin_jax.runs.grid_rows import Network, Rows, failed_rows, group_rows, setting
 from margin_jax.runs.group import Course, Group, course
 from margin_jax.runs.job import Job
 from margin_jax.runs.schedule import Progress
@@ -119,11 +119,12 @@ def _networks(config: Any, own: Any, group: Group, training: Training,
                "train_loss": float(train.losses[k].mean()),
                "train_error": 100 * float(np.mean(~(train.margins[k] > 0))),
                "test_error": 100 * float(np.mean(~(test.margins[k] > 0)))}
-        failed, status = moment_missed(alone, training.progress[k]), "not separated"
+        failed = schedule.moment_missed(alone, training.progress[k])
+        status = schedule.missed_status(alone) if failed else "finished"
         if not ended.healthy[k]:
             failed, status = (f"before the removal, the loss was not finite in epoch {int(ended.bad_epoch[k])}, "
                               f"step {int(ended.bad_step[k]) + 1}"), "diverged"
-        base = Base(Start(seed, 0.0, ""), alone, None, snapshot, row, failed, status if failed else "finished")
+        base = Base(Start(seed, 0.0, ""), alone, None, snapshot, row, failed, status)
         found.append(Network(base, rate, train.margins[k]))
     return found
 
@@ -135,9 +136,10 @@ def _control_rows(config: Any, group: Group, networks: list[Network], rows: Rows
     def known(network: Network, **more: str) -> bool:
         return rows.has(scope=WHOLE_RUN, seed=network.base.start.seed, **cells.settings(network.base.config), **more)
 
-    missing = [network for network in networks if not known(network)]
-    rows.add([cells.failed_row(n.base.config, n.base, section.rule, section.keep, WHOLE_RUN) if n.base.failed
-              else cells.frozen_row(n.base, WHOLE_RUN) for n in missing])
+    missing = [n for n in networks if not (known(n) if n.base.failed else known(n, rule=FROZEN))]
+    rows.add([row for n in missing if n.base.failed for row in failed_rows(config, n.base.config, n.base, WHOLE_RUN)])
+    if FROZEN in section.controls:
+        rows.add([cells.frozen_row(n.base, WHOLE_RUN) for n in missing if not n.base.failed])
     good = [n for n in networks if not n.base.failed]
     if FULL not in section.controls or not good or all(known(network, rule=FULL) for network in good):
         return
