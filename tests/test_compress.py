@@ -313,7 +313,7 @@ def test_networks_of_several_initial_weights_and_optimisers_have_their_own_contr
     assert config["optimizer"]["name"] == "adam" and config["model"]["init_std"] == 0.5
 
 
-@pytest.mark.parametrize("moment,at", [("train_epoch", 3), ("save", 4)])
+@pytest.mark.parametrize("moment,at", [("save", 4)])
 def test_a_network_killed_before_its_removal_goes_on_on_several_devices(data, tmp_path, monkeypatch, moment, at):
     config = compression(data, devices=4, checkpoint_seconds=0.0, compress__controls=("full",))
     compress(config, tmp_path / "whole")

@@ -26,7 +26,7 @@ def test_a_table_is_read_while_it_is_written(tmp_path):
 @pytest.mark.parametrize("content, message", [
     (None, "--workdir of launch/compress.py"), ("", "no row yet"), (",".join(CELLS) + "\n", "no row yet"),
     ("epoch,loss\n1,2\n", "should have the columns"), (",".join(CELLS) + "\nsgd,0.1\n", "expected 19 cells, got 2"),
-    (",".join(CELLS) + "\n" + "x," * 17 + "x\n", "should hold numbers")])
+    (",".join(CELLS) + "\n" + "x," * 18 + "x\n", "should hold numbers")])
 def test_tables_that_cannot_be_read_are_explained(tmp_path, content, message):
     if content is not None:
         (tmp_path / "cells.csv").write_text(content)
