@@ -3,8 +3,8 @@
 Claim      "A model was trained to 100% training accuracy on the original 50,000 datapoints" (section C.5).
 Expected   separation at epoch 60 to 73 with 34.2 to 35.2% test error, seeds 0 to 2. Batch 254 is the paper's for its
            other compressions: with 50, steps separate the data too, but the running statistics, with which margins are
-           measured, leave about 90 of the 50,000 wrong for as long as was waited (70 epochs), each batch being always
-           the same 50 examples.
+           measured, leave about 90 of the 50,000 wrong for as long as was waited, each batch being always the same 50
+           examples (add --config.batch_size=50 --config.epochs=70).
 Time       4 to 5 s an epoch on two quiet CPU cores; those runs took 10 to 20 minutes beside other work.
 Run        python launch/train.py --config=configs/cifar10_separated.py --config.data.dir=DIR --config.seed=0
                --workdir=runs/separated/seed_0

@@ -41,11 +41,13 @@ def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     _replace(path, lambda file: file.write(text.encode()))
 
 
-def _rows_until(path: pathlib.Path, columns: tuple[str, ...], epoch: int) -> list[str]:
-    """The complete lines of a table whose column "epoch" is at most `epoch`, without the header."""
+def _cut(path: pathlib.Path, columns: tuple[str, ...], epoch: int) -> int:
+    """Keeps of a table, made if absent, the whole lines whose column "epoch" is at most `epoch`; how many they are."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     place = columns.index("epoch")
-    return [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[place]) <= epoch]
+    kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[place]) <= epoch]
+    _replace(path, lambda file: file.write("".join([",".join(columns) + "\n", *kept]).encode()))
+    return len(kept)
 
 
 class RunFolder:
@@ -116,17 +118,12 @@ class RunFolder:
     def rewind(self, epoch: int, count: int) -> None:
         """Cuts off everything recorded after `epoch`, or starts the records; `count` is N."""
         (self.path / "margins.npz").unlink(missing_ok=True)  # left by a process that ended inside `finish`
-        kept = _rows_until(self.path / "metrics.csv", records.METRICS, epoch)
-        header = ",".join(records.METRICS) + "\n"
-        _replace(self.path / "metrics.csv", lambda file: file.write("".join([header, *kept]).encode()))
-        removals = self.path / "removals.csv"
-        if removals.is_file():
-            rows = _rows_until(removals, tables.REMOVALS, epoch)
-            header = ",".join(tables.REMOVALS) + "\n"
-            _replace(removals, lambda file: file.write("".join([header, *rows]).encode()))
+        kept = _cut(self.path / "metrics.csv", records.METRICS, epoch)
+        if (self.path / "removals.csv").is_file():
+            _cut(self.path / "removals.csv", tables.REMOVALS, epoch)
         partial = self.path / records.PARTIAL
         if partial.is_file():
-            os.truncate(partial, 4 * count * len(kept))
+            os.truncate(partial, 4 * count * kept)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Assembles margins.npz from what was recorded and writes summary.json, after which the run is over."""

@@ -81,9 +81,9 @@ def validate_compression(config: Any) -> None:
     several = len(flat["compress.keeps"]) > 0
     default = flatten(default_config())
     for key in UNUSED[flat["compress.mode"]]:
-        unused = flat[key] == default[key] or not isinstance(flat[key], (str, bool)) and list(
-            np.atleast_1d(flat[key])) == list(np.atleast_1d(default[key]))
-        _need(flat, key, unused, f"{default[key]!r} in mode {flat['compress.mode']!r}, which does not use it")
+        given = tuple(flat[key]) if isinstance(flat[key], list) else flat[key]
+        _need(flat, key, given == default[key],
+              f"{default[key]!r} in mode {flat['compress.mode']!r}, which does not use it")
     fresh = "scratch" in flat["compress.controls"]
     _need(flat, "compress.keeps", not (continuous and fresh) or several or flat["compress.keep"] > 0,
           "the counts at which fresh networks are trained, for the control 'scratch'")

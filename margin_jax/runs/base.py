@@ -63,7 +63,6 @@ class Jobs:
         return job._replace(state=replicate(with_optimizer(state, job.optimizer, optimizer.learning_rate, keep=True),
                                             job.mesh))
 
-
     def group(self, config: Any, batch_norm: str) -> Group:
         """Many networks of a config of this data set at once, whatever their batch sizes."""
         key = repr((config.model.to_dict(), config.optimizer.name, config.optimizer.momentum, batch_norm))

@@ -12,6 +12,11 @@ AFTER, SCRATCH, WHOLE_RUN = "after", "scratch", "whole_run"
 RULE_CONTROLS = ("random", "largest", "balanced")  # controls that are rules
 
 
+def rule_name(rule: str, balanced: bool) -> str:
+    """A rule as tables write it: "smallest", or "smallest+balanced" class by class."""
+    return rule + "+balanced" * balanced
+
+
 class Branch(NamedTuple):
     """One compression, or its control.
 
@@ -30,7 +35,7 @@ class Branch(NamedTuple):
     @property
     def rule_name(self) -> str:
         """The rule as tables write it."""
-        return self.rule + "+balanced" * self.balanced
+        return rule_name(self.rule, self.balanced)
 
     @property
     def name(self) -> str:

@@ -10,11 +10,6 @@ Row = dict[str, Any]
 NOTHING = math.nan
 
 
-def updates_of(epochs: int, kept: int, batch_size: int) -> int:
-    """Steps of the optimiser in that many epochs; batch size 0 is full gradient descent."""
-    return epochs * math.ceil(kept / (batch_size or kept))
-
-
 def settings(config: Any) -> Row:
     """The columns that say how a network is trained, of a run's own config."""
     return {"optimizer": config.optimizer.name, "learning_rate": config.optimizer.learning_rate,

@@ -85,10 +85,10 @@ def group_rows(own: Any, group: Group, rule: str, scope: str, networks: list[Net
     """
     count = len(networks)
     train, test = (group.measure(ended.states, count, rows=kept), group.measure(ended.states, count, test=True))
+    steps = ended.states.opt_state.count - begun.states.opt_state.count
     done = []
     for k, network in enumerate(networks):
         good = bool(ended.healthy[k])
-        epochs = int(ended.epochs[k])
         errors = {name: 100 * float(np.mean(~(values.margins[k] > 0))) for name, values in
                   (("train", train), ("test", test))}
         done.append(cells.settings(own) | {"learning_rate": network.learning_rate} | {
@@ -96,7 +96,7 @@ def group_rows(own: Any, group: Group, rule: str, scope: str, networks: list[Net
             "rule": rule, "seed": network.base.start.seed, "kept": kept.shape[1], "scope": scope,
             "test_error": errors["test"] if good else cells.NOTHING,
             "moved": cells.NOTHING if not good or scope == SCRATCH else _moved(begun, ended, k),
-            "updates": cells.updates_of(epochs, kept.shape[1], own.batch_size), "epochs": epochs,
+            "updates": int(steps[k]), "epochs": int(ended.epochs[k]),
             "status": "finished" if good else "diverged", "loss_start": float(first[k]),
             "loss_end": float(train.losses[k].mean()) if good else cells.NOTHING,
             "train_error": errors["train"] if good else cells.NOTHING,

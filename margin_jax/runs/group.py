@@ -93,7 +93,8 @@ class Group:
             if placed_for is None or not np.array_equal(active, placed_for):
                 placed_for, placed = active, ensemble.place(masks & active[:, None])
             states, stats = ensemble.run_epoch(states, self.train, placed, rows, plan)
-            seen = many.join(stats, count)
+            # Margins (K, N) come to the host only where someone looks at them.
+            seen = many.join(stats if after_epoch else stats._replace(margins=None), count)
             new = active & (seen.bad_step >= 0)
             now = Course(states, now.epochs + active.astype(np.int32), np.where(new, now.epochs + 1, now.bad_epoch),
                          np.where(new, seen.bad_step, now.bad_step))

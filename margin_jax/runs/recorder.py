@@ -11,6 +11,7 @@ import numpy as np
 from margin_jax import distribution, norms
 from margin_jax.evaluate import Evaluation
 from margin_jax.network import Params
+from margin_jax.runs.branches import rule_name
 from margin_jax.runs.schedule import Progress
 
 
@@ -68,14 +69,10 @@ def removal_row(config: Any, row: dict[str, float], progress: Progress, moved: f
     """
     since = row["epoch"] - int(progress.removal_epoch) if progress.removals else 0
     return {"step": int(progress.removals), "kept": row["kept"], "epochs": since,
-            "separated": int(row["train_error"] == 0), "test_error": row["test_error"], "rule": rule_name(config),
+            "separated": int(row["train_error"] == 0), "test_error": row["test_error"],
+            "rule": rule_name(config.compress.rule, config.compress.balanced),
             "seed": config.seed, "optimizer": config.optimizer.name, "init_std": init_std(config),
             "epoch": row["epoch"], "loss": row["train_loss"], "moved": moved}
-
-
-def rule_name(config: Any) -> str:
-    """The rule as tables write it: "smallest", or "smallest+balanced" class by class."""
-    return config.compress.rule + "+balanced" * config.compress.balanced
 
 
 def init_std(config: Any) -> float | str:

@@ -1,7 +1,6 @@
 """Applying a rule to the rows that are kept: which scores it needs, and the mask that it gives."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,6 +23,8 @@ from margin_jax.state import Examples, TrainState, seed_keys, standardised
 GRADIENTS = 50  # per-example gradients alive at a time: that many times the parameters
 
 
+# Compiled once for a network: a schedule scores all examples at each of its removals.
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _el2n(network: Network, piece: int, params: Params, batch_stats: BatchStats, train: Examples) -> jax.Array:
     def rows(images: jax.Array, labels: jax.Array) -> jax.Array:
         return el2n(network.logits(params, batch_stats, standardised(images, train)), labels)
@@ -31,6 +32,7 @@ def _el2n(network: Network, piece: int, params: Params, batch_stats: BatchStats,
     return map_pieces(rows, (train.images, train.labels), piece)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _grand(network: Network, piece: int, params: Params, batch_stats: BatchStats, train: Examples) -> jax.Array:
     def logits(params: Params, images: jax.Array) -> jax.Array:
         return network.logits(params, batch_stats, standardised(images, train))
@@ -50,12 +52,9 @@ def rule_scores(rule: str, seed: int, job: Job, state: TrainState, margins: np.n
       margins: (N,) raw margins now; normalised ones would order alike.
       seen: what training has shown of every example.
     """
-    def of_network(score: Callable[..., jax.Array]) -> jax.Array:
-        # Data as arguments: constants of this size cost seconds of compilation.
-        return jax.jit(functools.partial(score, job.network, job.piece))(state.params, state.batch_stats, job.train)
-
+    of_network = (job.network, job.piece, state.params, state.batch_stats, job.train)
     score = {"margins": lambda: margins, "random": lambda: masks.random_scores(seed_keys(seed)[2], margins.size),
-             "el2n": lambda: of_network(_el2n), "grand": lambda: of_network(_grand),
+             "el2n": lambda: _el2n(*of_network), "grand": lambda: _grand(*of_network),
              "forgetting": lambda: dynamics.forgetting(seen), "aum": lambda: dynamics.aum(seen)}
     return np.asarray(score[RANKINGS[rule].score]())
 
