@@ -8,20 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import assert_trees_equal, small_network
-from margin_jax import records, tables
+from compress_helpers import Killed, cells_of, compression, dying, params_of, same_tables
+from helpers import assert_trees_equal
+from margin_jax import records
 from margin_jax.batching import make_plan
-from margin_jax.checkpoint import Checkpoints
 from margin_jax.errors import InputError
-from margin_jax.network import with_batch_norm
 from margin_jax.runs import branch_run, loop
 from margin_jax.runs.compress import compress
 from margin_jax.runs.job import load_dataset, make_job
 from margin_jax.runs.train import train
-from run_helpers import run_config, write_npz
-
-SEPARATED = {"epochs": 60, "stop__rule": "separation", "optimizer__learning_rate": 0.02, "stop__smallest": 5,
-             "record__every": 4, "checkpoint_seconds": 1e9}
+from run_helpers import write_npz
 
 
 @pytest.fixture(name="data", scope="module")
@@ -29,21 +25,6 @@ def _data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "own.npz"
     write_npz(path)
     return path
-
-
-def compression(data, **changes):
-    return run_config(data, **(SEPARATED | {"compress__keep": 6, "compress__epochs": 3} | changes))
-
-
-def cells_of(path):
-    return tables.rows_of(tables.read_table(path, "cells.csv"))
-
-
-def params_of(path):
-    """The last parameters of a run folder."""
-    with Checkpoints(path / "checkpoints") as checkpoints:
-        manager = checkpoints._managers["latest"]
-        return dict(manager.restore(manager.latest_step()))["state"]["params"]
 
 
 @pytest.fixture(name="done", scope="module")
@@ -116,82 +97,6 @@ def test_from_scratch_trains_a_fresh_network_on_the_same_examples(data, done):
     assert_trees_equal(jax.device_get(state.params), params_of(path))
 
 
-class Killed(Exception):
-    """Stands for a process that dies."""
-
-
-def dying(owner, name, at, monkeypatch):
-    """Lets the `at`-th call of a method be the last thing that a process does."""
-    original, calls = getattr(owner, name), []
-
-    def method(self, *args, **kwargs):
-        result = original(self, *args, **kwargs)
-        calls.append(1)
-        if len(calls) == at:
-            raise Killed
-        return result
-
-    monkeypatch.setattr(owner, name, method)
-
-
-def same_tables(first, second):
-    for name in ("cells.csv", "curves.csv", "removals.csv", "kept_ids.json"):
-        texts = [(path / name).read_text() if (path / name).exists() else "" for path in (first, second)]
-        assert texts[0] == texts[1], name
-
-
-CONTINUOUS = {"compress__mode": "continuous", "compress__schedule": ((10, 10), (4, 3), (1, 1)),
-              "compress__batch_size": 0, "compress__keeps": (4,), "compress__init_stds": (0.3,),
-              "compress__controls": ("random", "full", "scratch"), "compress__epochs": 4,
-              "model__batch_norm": True}
-
-
-@pytest.fixture(name="scheduled", scope="module")
-def _scheduled(data, tmp_path_factory):
-    path = tmp_path_factory.mktemp("scheduled") / "run"
-    compress(compression(data, **CONTINUOUS), path)
-    return path
-
-
-def test_a_schedule_removes_step_by_step_and_says_where_it_did_not_separate(scheduled):
-    rows = tables.rows_of(tables.read_table(scheduled, "removals.csv"))
-    smallest = [row for row in rows if row["rule"] == "smallest"]
-    assert [row["kept"] for row in smallest] == [30, 20, 10, 7, 4, 3, 2, 1]
-    assert [row["step"] for row in smallest] == list(range(8))
-    for row in smallest[1:]:
-        assert 1 <= row["epochs"] <= 4 and (row["separated"] or row["epochs"] == 4)
-    metrics = records.read_metrics(scheduled / "std_0.3_seed_0" / "smallest")
-    for row in smallest:
-        at = np.flatnonzero(metrics["epoch"] == row["epoch"])[0]
-        assert row["separated"] == (metrics["train_error"][at] == 0) and row["test_error"] == metrics["test_error"][at]
-    # Each removal takes the largest margins of those that were left, measured when training on them ended.
-    stored, mask = (read(scheduled / "std_0.3_seed_0" / "smallest") for read in (records.read_margins,
-                                                                               records.read_mask))
-    for row, following in zip(smallest, smallest[1:], strict=False):
-        at = np.flatnonzero(stored.epochs == row["epoch"])[0]
-        was = (mask["removed_epoch"] < 0) | (mask["removed_epoch"] >= row["epoch"])
-        kept = (mask["removed_epoch"] < 0) | (mask["removed_epoch"] > row["epoch"])
-        assert was.sum() == row["kept"] and kept.sum() == following["kept"]
-        assert stored.margins[at][kept].max() <= stored.margins[at][was & ~kept].min()
-    full = next(row for row in cells_of(scheduled) if row["rule"] == "full")
-    assert full["epochs"] == sum(row["epochs"] for row in smallest)
-    assert {(row["rule"], row["kept"]) for row in cells_of(scheduled) if row["scope"] == "scratch"} == {
-        ("smallest", 4), ("random", 4)}
-
-
-@pytest.mark.parametrize("moment,at", [("remove", 4), ("save", 12)])
-def test_a_schedule_killed_midway_ends_equal(data, scheduled, tmp_path, monkeypatch, moment, at):
-    config = compression(data, **CONTINUOUS, compress__base=str(scheduled / "base"))
-    config.checkpoint_seconds = 0.0
-    with monkeypatch.context() as patch:
-        dying(loop.TrainRun, moment, at, patch)
-        with pytest.raises(Killed):
-            compress(config, tmp_path / "run")
-    assert not (tmp_path / "run" / "summary.json").exists()
-    compress(config, tmp_path / "run")
-    same_tables(scheduled, tmp_path / "run")
-
-
 def test_immediate_branches_killed_between_end_equal(data, done, tmp_path, monkeypatch):
     config = compression(data, compress__keeps=(6, 3), compress__base=str(done / "base"))
     with monkeypatch.context() as patch:
@@ -208,30 +113,6 @@ def test_immediate_branches_killed_between_end_equal(data, done, tmp_path, monke
             compress(config, tmp_path / "run")
     compress(config, tmp_path / "run")
     same_tables(done, tmp_path / "run")
-
-
-@pytest.fixture(name="normed", scope="module")
-def _normed(tmp_path_factory):
-    """Where the networks with BatchNorm lie that several tests start from."""
-    return tmp_path_factory.mktemp("normed")
-
-
-@pytest.mark.parametrize("mode", ["tracked", "frozen", "fixed"])
-def test_running_statistics_after_the_removal_do_as_the_config_says(data, normed, tmp_path, mode):
-    config = compression(data, model__batch_norm=True, compress__batch_norm=mode, compress__controls=("scratch",),
-                         compress__epochs=1, compress__base=str(normed))
-    compress(config, tmp_path / "run")
-    states = []
-    for path in (normed / "seed_0", *(tmp_path / "run" / "seed_0" / name for name in
-                                      ("smallest_6", "smallest_6_scratch"))):
-        with Checkpoints(path / "checkpoints") as checkpoints:
-            manager = checkpoints._managers["latest"]
-            states.append(dict(manager.restore(manager.latest_step()))["state"])
-    before, after, scratch = ({name: layer["mean"] for name, layer in state["batch_stats"].items()} for state in states)
-    changed = [not np.array_equal(before[name], after[name]) for name in before]
-    assert all(changed) if mode == "tracked" else not any(changed)
-    assert not np.array_equal(*(jax.tree.leaves(state["params"])[0] for state in states[:2]))
-    assert all(np.any(mean != 0) for mean in scratch.values())  # a fresh network always follows its own data
 
 
 def test_another_rate_batch_and_optimiser_hold_after_the_removal_alone(data, done, tmp_path):
@@ -294,25 +175,6 @@ def test_bad_compressions_are_refused_before_anything_is_written(data, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
-def test_networks_of_several_initial_weights_and_optimisers_have_their_own_controls(data, tmp_path):
-    changes = {"compress__init_stds": (0.3, 0.5), "compress__optimizers": ("sgd", "adam"), "compress__seeds": (1,),
-               "compress__schedule": ((4, 13),), "compress__controls": ("full", "frozen"), "compress__keeps": (),
-               "compress__keep": 0, "optimizer__learning_rate": 0.01, "model__batch_norm": False, "compress__epochs": 2}
-    compress(compression(data, **(CONTINUOUS | changes)), tmp_path / "run")
-    rows = cells_of(tmp_path / "run")
-    assert len({row["base"] for row in rows}) == 4
-    for row in rows:
-        full = records.read_metrics(next((tmp_path / "run" / "base").glob(f"{row['base']}_full_*")))
-        at = full["epoch"][0] + (row["epochs"] if row["rule"] == "smallest" else 0)
-        if row["rule"] == "smallest":
-            error = full["test_error"][np.flatnonzero(full["epoch"] == at)[0]]
-            np.testing.assert_allclose(row["drop"], row["test_error"] - error)
-            assert row["updates"] == row["epochs"]  # full gradient descent
-        np.testing.assert_allclose(row["drop_frozen"], row["test_error"] - full["test_error"][0])
-    config = records.read_json(tmp_path / "run" / "base" / "adam_std_0.5_seed_1", "config.json")["config"]
-    assert config["optimizer"]["name"] == "adam" and config["model"]["init_std"] == 0.5
-
-
 @pytest.mark.parametrize("moment,at", [("save", 4)])
 def test_a_network_killed_before_its_removal_goes_on_on_several_devices(data, tmp_path, monkeypatch, moment, at):
     config = compression(data, devices=4, checkpoint_seconds=0.0, compress__controls=("full",))
@@ -350,19 +212,3 @@ def test_the_moment_of_removal_is_that_of_the_stop_rule(data, tmp_path, stop, ep
         stored = records.read_margins(tmp_path / "run" / "base" / "seed_0")
         sets = [set(np.argsort(row, kind="stable")[:5]) for row in np.asarray(stored.margins[-3:])]
         assert all(len(a & b) >= 3 for a, b in zip(sets, sets[1:], strict=False))
-
-
-def test_fixed_statistics_normalise_the_steps_too():
-    """The first gradient is that of the network in evaluation mode, and no longer that of the batch's statistics."""
-    network = small_network(batch_norm=True)
-    params, stats = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-    x, ones = jax.random.normal(jax.random.key(1), (5, 8, 8, 3)), jnp.ones(5)
-    fixed, frozen = (with_batch_norm(network, mode) for mode in ("fixed", "frozen"))
-    np.testing.assert_array_equal(fixed.forward(params, stats, x, ones)[0], network.logits(params, stats, x))
-    np.testing.assert_array_equal(frozen.forward(params, stats, x, ones)[0], network.forward(params, stats, x, ones)[0])
-    assert not np.allclose(*(n.forward(params, stats, x, ones)[0] for n in (fixed, frozen)))
-    for one in (fixed, frozen):
-        assert_trees_equal(one.forward(params, stats, x, ones)[1], stats)
-    assert not fixed.batched and frozen.batched
-    with pytest.raises(ValueError, match="tracked"):
-        with_batch_norm(network, "off")

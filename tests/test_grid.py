@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
+from compress_helpers import SEPARATED, Killed, dying, same_tables
 from margin_jax import records, tables
 from margin_jax.errors import InputError
 from margin_jax.runs import grid_rows, whole_run
 from margin_jax.runs.compress import compress
 from margin_jax.runs.train import train
 from run_helpers import run_config, write_npz
-from test_compress import SEPARATED, Killed, dying, same_tables
 
 GRID = SEPARATED | {"checkpoint_seconds": 1e9, "compress__mode": "grid", "compress__keep": 6, "compress__epochs": 2,
                     "compress__seeds": (0, 1), "compress__grid_learning_rates": (0.02, 1e38),

@@ -1,0 +1,48 @@
+"""What the tests of compressions share: a config, its tables, and a process that dies."""
+
+
+from margin_jax import tables
+from margin_jax.checkpoint import Checkpoints
+from run_helpers import run_config
+
+SEPARATED = {"epochs": 60, "stop__rule": "separation", "optimizer__learning_rate": 0.02, "stop__smallest": 5,
+             "record__every": 4, "checkpoint_seconds": 1e9}
+
+
+def compression(data, **changes):
+    return run_config(data, **(SEPARATED | {"compress__keep": 6, "compress__epochs": 3} | changes))
+
+
+def cells_of(path):
+    return tables.rows_of(tables.read_table(path, "cells.csv"))
+
+
+def params_of(path):
+    """The last parameters of a run folder."""
+    with Checkpoints(path / "checkpoints") as checkpoints:
+        manager = checkpoints._managers["latest"]
+        return dict(manager.restore(manager.latest_step()))["state"]["params"]
+
+
+class Killed(Exception):
+    """Stands for a process that dies."""
+
+
+def dying(owner, name, at, monkeypatch):
+    """Lets the `at`-th call of a method be the last thing that a process does."""
+    original, calls = getattr(owner, name), []
+
+    def method(self, *args, **kwargs):
+        result = original(self, *args, **kwargs)
+        calls.append(1)
+        if len(calls) == at:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(owner, name, method)
+
+
+def same_tables(first, second):
+    for name in ("cells.csv", "curves.csv", "removals.csv", "kept_ids.json"):
+        texts = [(path / name).read_text() if (path / name).exists() else "" for path in (first, second)]
+        assert texts[0] == texts[1], name
