@@ -29,13 +29,15 @@ MAPPINGS = ("vmap", "loop")
 class Ensemble(NamedTuple):
     """Compiled functions for K networks on D devices, S = ceil(K / D) on each; leaves are (D, S, ...) or (D, ...).
 
+    Examples are (D, ...) but for the labels, (D, S, N).
+
     Attributes:
       place: pytree (K, ...) -> (D, S, ...), padded, each part on its device.
       copy: pytree (...) -> (D, ...), the same on every device.
-      run_epoch: (states (D, S, ...), examples (D, ...), masks (D, S, N), batch (D,), plan) -> states and EpochStats,
+      run_epoch: (states (D, S, ...), examples, masks (D, S, N), batch (D,), plan) -> states and EpochStats,
         (D, S). One batch size for all networks; `plan` as from `batching.make_plan` serves masks of one count. A
         network whose mask is empty rests: its state stays but for the epoch. The states are donated.
-      evaluate: (params (D, S, ...), batch_stats, examples (D, ...)) -> Evaluation (D, S, N).
+      evaluate: (params (D, S, ...), batch_stats, examples) -> Evaluation (D, S, N).
       evaluate_rows: the same with rows (D, S, k) int32 of each network as last argument -> Evaluation (D, S, k).
     """
 
@@ -94,17 +96,23 @@ def make_ensemble(network: Network, optimizer: optax.GradientTransformation, shu
 
     def run_epoch(states: TrainState, examples: Examples, masks: jax.Array, batch: jax.Array,
                   plan: Plan) -> tuple[TrainState, EpochStats]:
-        return _mapped(lambda one: epoch(one[0], examples, one[1], batch, plan), mapping)((states, masks))
+        def of_one(one: tuple[TrainState, jax.Array, jax.Array]) -> tuple[TrainState, EpochStats]:
+            return epoch(one[0], examples._replace(labels=one[2]), one[1], batch, plan)
+
+        return _mapped(of_one, mapping)((states, masks, examples.labels))
 
     def evaluate(params: Params, batch_stats: BatchStats, examples: Examples) -> Evaluation:
-        return _mapped(lambda one: measure(*one, examples), mapping)((params, batch_stats))
+        def of_one(one: tuple[Params, BatchStats, jax.Array]) -> Evaluation:
+            return measure(one[0], one[1], examples._replace(labels=one[2]))
+
+        return _mapped(of_one, mapping)((params, batch_stats, examples.labels))
 
     def evaluate_rows(params: Params, batch_stats: BatchStats, examples: Examples, rows: jax.Array) -> Evaluation:
-        def of_one(one: tuple[Params, BatchStats, jax.Array]) -> Evaluation:
-            chosen = examples._replace(images=examples.images[one[2]], labels=examples.labels[one[2]])
+        def of_one(one: tuple[Params, BatchStats, jax.Array, jax.Array]) -> Evaluation:
+            chosen = examples._replace(images=examples.images[one[3]], labels=one[2][one[3]])
             return measure(one[0], one[1], chosen)
 
-        return _mapped(of_one, mapping)((params, batch_stats, rows))
+        return _mapped(of_one, mapping)((params, batch_stats, examples.labels, rows))
 
     def place(tree: Any) -> Any:
         def padded(leaf: Any) -> np.ndarray:

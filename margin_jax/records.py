@@ -12,14 +12,16 @@ from margin_jax.errors import InputError
 METRICS = ("epoch", "train_loss", "train_error", "test_loss", "test_error", "rho", "margin_min", "margin_auc", "kept",
            "seconds")
 WHOLE = ("epoch", "kept")
-PARTIAL = "margins.partial"  # raw float32 rows of a run that goes on, one per row of metrics.csv
+# Margins of a run that goes on: rows of one int32, the epoch, and N raw margins float32. Not every row of metrics.csv
+# need have one.
+PARTIAL = "margins.partial"
 
 
 class Margins(NamedTuple):
-    """Margins of every training example at every recorded epoch.
+    """Margins of every training example at the epochs whose margins were kept, by default all recorded ones.
 
     Attributes:
-      epochs: (E,) int64.
+      epochs: (E,) int64, ascending, each of metrics.csv.
       ids: (N,) int64, ascending.
       labels: (N,) int32, what was trained on.
       margins: (E, N) float32, raw margins on logits; removed examples included. May be a memory map.
@@ -79,10 +81,17 @@ def read_margins(workdir: str | pathlib.Path) -> Margins:
         with np.load(workdir / "margins.npz") as file:
             return Margins(*(file[name] for name in Margins._fields))
     mask, metrics = read_mask(workdir), read_metrics(workdir)
-    count, partial = mask["ids"].size, workdir / PARTIAL
-    stored = partial.stat().st_size // (4 * count) if partial.is_file() else 0
-    rows = min(metrics["epoch"].size, stored)
-    if not rows:
+    rows = partial_rows(workdir / PARTIAL, mask["ids"].size)
+    epochs = np.ascontiguousarray(rows[:, 0]).view(np.int32).astype(np.int64)
+    epochs = epochs[:np.searchsorted(epochs, metrics["epoch"][-1:].sum(), side="right")]  # with their line of metrics
+    if not epochs.size or not metrics["epoch"].size:
         raise InputError(f"{workdir} has no recorded epoch: the run has just started, or diverged before its first one")
-    values = np.memmap(partial, np.float32, "r", shape=(rows, count))
-    return Margins(metrics["epoch"][:rows], mask["ids"], mask["labels"], values, metrics["rho"][:rows])
+    rho = metrics["rho"][np.searchsorted(metrics["epoch"], epochs)]
+    return Margins(epochs, mask["ids"], mask["labels"], rows[:epochs.size, 1:], rho)
+
+
+def partial_rows(path: pathlib.Path, count: int) -> np.ndarray:
+    """The whole rows (E, 1 + N) of PARTIAL as a read-only map, the first column the bits of an int32; N is `count`."""
+    stored = path.stat().st_size // (4 * (count + 1)) if path.is_file() else 0
+    return np.memmap(path, np.float32, "r", shape=(stored, count + 1)) if stored else np.empty((0, count + 1),
+                                                                                              np.float32)

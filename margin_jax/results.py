@@ -41,13 +41,12 @@ def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
     _replace(path, lambda file: file.write(text.encode()))
 
 
-def _cut(path: pathlib.Path, columns: tuple[str, ...], epoch: int) -> int:
-    """Keeps of a table, made if absent, the whole lines whose column "epoch" is at most `epoch`; how many they are."""
+def _cut(path: pathlib.Path, columns: tuple[str, ...], epoch: int) -> None:
+    """Keeps of a table, made if absent, the whole lines whose column "epoch" is at most `epoch`."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     place = columns.index("epoch")
     kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[place]) <= epoch]
     _replace(path, lambda file: file.write("".join([",".join(columns) + "\n", *kept]).encode()))
-    return len(kept)
 
 
 class RunFolder:
@@ -86,10 +85,11 @@ class RunFolder:
         """Writes mask.npz; arrays as in `records.read_mask`."""
         _replace(self.path / "mask.npz", lambda file: np.savez(file, **arrays))
 
-    def record(self, row: dict[str, float], margins: np.ndarray) -> None:
-        """Appends one recorded epoch: a row of metrics.csv and the raw margins (N,) float32."""
-        with open(self.path / records.PARTIAL, "ab") as file:
-            file.write(np.ascontiguousarray(margins, np.float32).tobytes())
+    def record(self, row: dict[str, float], margins: np.ndarray | None) -> None:
+        """Appends one recorded epoch: a row of metrics.csv and, where they are kept, the raw margins (N,) float32."""
+        if margins is not None:
+            with open(self.path / records.PARTIAL, "ab") as file:
+                file.write(np.int32(row["epoch"]).tobytes() + np.ascontiguousarray(margins, np.float32).tobytes())
         with open(self.path / "metrics.csv", "a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, records.METRICS, lineterminator="\n").writerow(row)
 
@@ -118,12 +118,13 @@ class RunFolder:
     def rewind(self, epoch: int, count: int) -> None:
         """Cuts off everything recorded after `epoch`, or starts the records; `count` is N."""
         (self.path / "margins.npz").unlink(missing_ok=True)  # left by a process that ended inside `finish`
-        kept = _cut(self.path / "metrics.csv", records.METRICS, epoch)
+        _cut(self.path / "metrics.csv", records.METRICS, epoch)
         if (self.path / "removals.csv").is_file():
             _cut(self.path / "removals.csv", tables.REMOVALS, epoch)
         partial = self.path / records.PARTIAL
         if partial.is_file():
-            os.truncate(partial, 4 * count * kept)
+            epochs = np.ascontiguousarray(records.partial_rows(partial, count)[:, 0]).view(np.int32)
+            os.truncate(partial, 4 * (count + 1) * int((epochs <= epoch).sum()))
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Assembles margins.npz from what was recorded and writes summary.json, after which the run is over."""

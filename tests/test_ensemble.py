@@ -18,10 +18,12 @@ OPTIMIZER = make_optimizer("sgd", 0.05)
 MASK = np.arange(N) >= N - KEPT
 
 
-def together(network, states, count, mapping, shuffle=False, epochs=2, devices=4):
+def together(network, states, count, mapping, shuffle=False, epochs=2, devices=4, labels=None):
     ensemble = make_ensemble(network, OPTIMIZER, shuffle, PIECE, jax.devices()[:devices], mapping)
     plan, batch = make_plan(BATCH, KEPT, 256, network.batched)
     examples, batch = ensemble.copy((examples_of(*small_arrays(N)), np.int32(batch)))
+    labels = np.tile(small_arrays(N)[1], (count, 1)) if labels is None else labels
+    examples = examples._replace(labels=ensemble.place(labels))
     states, mask = ensemble.place(states), ensemble.place(np.tile(MASK, (count, 1)))
     for _ in range(epochs):
         states, stats = ensemble.run_epoch(states, examples, mask, batch, plan)
@@ -29,10 +31,11 @@ def together(network, states, count, mapping, shuffle=False, epochs=2, devices=4
     return join((states, stats, found), count)
 
 
-def alone(network, state, shuffle=False, epochs=2):
+def alone(network, state, shuffle=False, epochs=2, labels=None):
     run_epoch = make_run_epoch(network, OPTIMIZER, shuffle)
     plan, batch = make_plan(BATCH, KEPT, 256, network.batched)
-    examples = examples_of(*small_arrays(N))
+    images, own = small_arrays(N)
+    examples = examples_of(images, own if labels is None else labels)
     for _ in range(epochs):
         state, stats = run_epoch(state, examples, jnp.asarray(MASK), jnp.int32(batch), plan)
     return state, stats, make_evaluate(network, PIECE)(state.params, state.batch_stats, examples)
@@ -44,13 +47,15 @@ def alone(network, state, shuffle=False, epochs=2):
 def test_each_network_is_trained_as_if_alone(mapping, count, devices, batch_norm, shuffle):
     network, seeds = small_network(batch_norm=batch_norm), list(range(10, 10 + count))
     states = make_states(network, OPTIMIZER, (8, 8, 3), seeds)
-    rates = jnp.linspace(0.01, 0.05, count)  # each its own learning rate, as data
-    states.opt_state.hyperparams["learning_rate"] = rates
-    found = together(network, states, count, mapping, shuffle, devices=devices)
+    # Each its own learning rate, weight decay and labels, as data.
+    own = {"learning_rate": jnp.linspace(0.01, 0.05, count), "weight_decay": jnp.linspace(0, 0.1, count)}
+    states.opt_state.hyperparams.update(own)
+    labels = (small_arrays(N)[1] + np.arange(count)[:, None]).astype(np.int32) % 3
+    found = together(network, states, count, mapping, shuffle, devices=devices, labels=labels)
     for r in {0, count - 1}:
         state = make_state(network, OPTIMIZER, (8, 8, 3), seeds[r])
-        state.opt_state.hyperparams["learning_rate"] = rates[r]
-        expected = alone(network, state, shuffle)
+        state.opt_state.hyperparams.update({name: values[r] for name, values in own.items()})
+        expected = alone(network, state, shuffle, labels=labels[r])
         assert_trees_close(jax.tree.map(lambda leaf, r=r: leaf[r], found), expected, rtol=2e-4, atol=2e-5)
 
 

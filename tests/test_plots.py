@@ -48,7 +48,8 @@ def write_run(folder, classes=10, epochs=12, count=300, separation=None, removal
     if finished:
         np.savez(workdir / "margins.npz", epochs=np.arange(epochs) + 1, ids=ids, labels=labels, margins=raw, rho=rho)
     else:
-        raw.tofile(workdir / "margins.partial")
+        epoch = (np.arange(epochs, dtype=np.int32) + 1).view(np.float32)
+        np.column_stack([epoch, raw]).tofile(workdir / "margins.partial")
     return raw.astype(np.float64) / rho[:, None]
 
 

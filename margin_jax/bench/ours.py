@@ -103,7 +103,9 @@ def networks_together(networks: int, count: int, batch: int) -> Work:
     ensemble = many.make_ensemble(network, optimizer, False, tuning.evaluation_piece(backend),
                                   jax.local_devices()[:networks], tuning.ensemble_mapping(backend))
     plan, rows = make_plan(batch, count, tuning.training_piece(backend), False)
-    examples, rows = ensemble.copy((_examples(count), np.int32(rows)))
+    data = _examples(count)
+    examples, rows = ensemble.copy((data._replace(labels=np.int32(0)), np.int32(rows)))
+    examples = examples._replace(labels=ensemble.place(np.tile(data.labels, (networks, 1))))
     masks = ensemble.place(np.ones((networks, count), bool))
     box = [ensemble.place(many.make_states(network, optimizer, SHAPE, range(networks)))]
 
