@@ -16,8 +16,12 @@ def _whole(values: Any) -> bool:
     return all(isinstance(v, int) and not isinstance(v, bool) for v in values)
 
 
+def _numbers(values: Any) -> bool:
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+
+
 def _positive(values: Any) -> bool:
-    return all(isinstance(v, (int, float)) and v > 0 for v in values)
+    return _numbers(values) and all(v > 0 for v in values)
 
 
 def _distinct(values: Any) -> bool:
@@ -42,12 +46,15 @@ UNUSED = {
              "compress.learning_rate", "compress.batch_size", "compress.record_every"),
 }
 RANGES = (
-    (("epochs", "record.every", "stop.smallest", "stop.times", "model.growth"), lambda v: v >= 1, ">= 1"),
+    (("epochs", "record.every", "record.margins_every", "sweep.networks", "sweep.seeds_per_std", "sweep.resamples",
+      "stop.smallest", "stop.times", "model.growth"), lambda v: v >= 1, ">= 1"),
     (("compress.batch_size",), lambda v: v >= -1, ">= 1, 0 for full gradient descent, or -1 for no change"),
     (("batch_size",), lambda v: v >= 0, ">= 1, or 0 for full gradient descent"),
     (("seed", "data.random_seed"), lambda v: 0 <= v < 2**32, "in 0..2^32 - 1"),
-    (("micro_batch", "devices", "stop.after", "compress.keep", "compress.epochs", "compress.record_every",
-      "record.piece", "optimizer.weight_decay", "checkpoint_seconds", "log_every_seconds", "model.stem",
+    (("micro_batch", "devices", "data.examples", "stop.after", "compress.keep", "compress.epochs",
+      "compress.record_every",
+      "record.piece", "sweep.train_loss", "sweep.chunk", "optimizer.weight_decay",
+      "checkpoint_seconds", "log_every_seconds", "model.stem",
       "compress.learning_rate"), lambda v: v >= 0, ">= 0"),
     (("model.init_std", "optimizer.learning_rate"), lambda v: v > 0, "> 0"),
     (("data.random_fraction", "record.dense_below", "stop.overlap"), lambda v: 0 <= v <= 1, "in [0, 1]"),
@@ -57,7 +64,13 @@ RANGES = (
     (("model.widths", "model.blocks"), lambda v: len(v) > 0 and _whole(v) and _positive(v),
      "one or more whole numbers > 0"),
     (("gamma.absolute", "gamma.relative"), _positive, "numbers > 0"),
-    (("compress.init_stds",), lambda v: _positive(v) and _distinct(v), "distinct numbers > 0"),
+    (("compress.init_stds", "sweep.learning_rates"), lambda v: _positive(v) and _distinct(v), "distinct numbers > 0"),
+    (("sweep.init_stds",), lambda v: len(v) < 3 and _positive(v) and list(v) == sorted(set(v)),
+     "the lowest and the highest standard deviation, one alone, or none"),
+    (("sweep.weight_decays",), lambda v: _numbers(v) and _distinct(v) and min(v, default=0) >= 0,
+     "distinct numbers >= 0"),
+    (("sweep.random_fractions",), lambda v: _numbers(v) and _distinct(v) and all(0 <= x <= 1 for x in v),
+     "distinct numbers in [0, 1]"),
     (("compress.grid_optimizers",), lambda v: len(v) > 0, "one or more optimisers"),
     (("compress.ids",), _whole, "whole numbers"),
     (("compress.keeps",), lambda v: _whole(v) and _positive(v) and _distinct(v), "distinct whole numbers > 0"),

@@ -1,11 +1,36 @@
 """Checkpoints with Orbax: the only module that imports it."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+ARRAYS = "arrays.npz"
+
+
+@dataclasses.dataclass
+class _Arrays(ocp.args.CheckpointArgs):
+    tree: Any
+
+
+class _OwnArrays(ocp.CheckpointHandler):
+    """Leaves of a pytree as one .npz, whichever process this is.
+
+    Orbax's own handler writes NumPy arrays in process 0 alone and refuses those that lie on one process's devices.
+    """
+
+    def save(self, directory: Any, args: _Arrays) -> None:
+        np.savez(pathlib.Path(directory) / ARRAYS, *jax.tree.leaves(args.tree))
+
+    def restore(self, directory: Any, args: _Arrays) -> Any:
+        with np.load(pathlib.Path(directory) / ARRAYS) as file:
+            return jax.tree.unflatten(jax.tree.structure(args.tree), [file[name] for name in file.files])
+
+
+ocp.args.register_with_handler(_OwnArrays, for_save=True, for_restore=True)(_Arrays)
 
 
 class Checkpoints:
@@ -14,12 +39,25 @@ class Checkpoints:
     Saving waits for the disk, so that what a later step donates cannot change what is written.
     """
 
-    def __init__(self, directory: str | pathlib.Path) -> None:
-        """Opens or creates `directory`."""
-        root = pathlib.Path(directory).absolute()
-        self._managers = {name: ocp.CheckpointManager(root / name, options=ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, enable_async_checkpointing=False)) for name, keep in
-            (("latest", 2), ("separation", 1))}
+    def __init__(self, directory: str | pathlib.Path, own: bool = False) -> None:
+        """Opens or creates `directory`.
+
+        Args:
+          directory: where they lie.
+          own: whether each of several processes has checkpoints of its own; else all write one together.
+        """
+        root, self._own = pathlib.Path(directory).absolute(), own
+        process = jax.process_index()
+        several = ocp.options.MultiprocessingOptions(
+            primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"process_{process}")
+        self._managers = {}
+        for name, keep in (("latest", 2), ("separation", 1)):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=keep, create=False, enable_async_checkpointing=False,
+                **({"multiprocessing_options": several} if own else {}))
+            self._managers[name] = ocp.CheckpointManager(
+                root / name, options=options, item_handlers=_OwnArrays() if own else None)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -37,7 +75,8 @@ class Checkpoints:
           name: "latest" or "separation".
         """
         if epoch not in self._managers[name].all_steps():
-            self._managers[name].save(epoch, args=ocp.args.StandardSave(jax.tree.map(np.asarray, tree)))
+            arrays = jax.tree.map(np.asarray, tree)
+            self._managers[name].save(epoch, args=_Arrays(arrays) if self._own else ocp.args.StandardSave(arrays))
 
     def latest_epoch(self, name: str = "latest") -> int | None:
         """The epoch of the newest complete checkpoint, or None."""
@@ -57,4 +96,4 @@ class Checkpoints:
         manager = self._managers[name]
         abstract = jax.tree.map(np.asarray, like)
         return manager.restore(manager.latest_step() if epoch is None else epoch,
-                               args=ocp.args.StandardRestore(abstract))
+                               args=_Arrays(abstract) if self._own else ocp.args.StandardRestore(abstract))

@@ -27,6 +27,7 @@ def default_config() -> ConfigDict:
             "dir": "",  # TFDS folder, official archive's folder or .npz; else the environment's TFDS_DATA_DIR
             "cache_dir": "",  # decoded arrays; "" is the user's cache folder
             "classes": (),  # names or numbers of the classes to keep, relabelled in this order; () keeps all
+            "examples": 0,  # training examples to keep, the first of each class, for trials; 0: all
             "random_fraction": 0.0,  # share of training labels replaced by uniformly random ones
             "random_seed": 0,
         },
@@ -61,6 +62,7 @@ def default_config() -> ConfigDict:
             "times": 5,
         },
         "compress": _compress(),
+        "sweep": _sweep(),
         "rho": {
             "mode": "default",  # "all", "conv", "batch_norm"; default: batch_norm with BatchNorm, all without
             "norm": "frobenius",  # "spectral", "p"
@@ -72,6 +74,8 @@ def default_config() -> ConfigDict:
         },
         "record": {
             "every": 1,  # epochs between records of margins and test error
+            # Recorded margins are kept on disk at multiples of this epoch, at separation, convergence and the end.
+            "margins_every": 1,
             "dense_below": 0.01,  # until separation, also record where the epoch's own error is at most this share
             "piece": 0,  # rows at once in the pass over all data; 0: 50 on CPU, 1000 elsewhere
         },
@@ -106,6 +110,23 @@ def _compress() -> dict[str, Any]:
         "grid_optimizers": ("sgd",),
         "grid_learning_rates": (0.1, 0.01, 0.001),
         "grid_batch_sizes": (200, 100, 50, 20, 10, 1),
+    }
+
+
+def _sweep() -> dict[str, Any]:
+    """Which networks launch/sweep.py trains: every combination of the values below, each with its own seeds."""
+    return {
+        "networks": 100,
+        "seeds_per_std": 5,  # for each standard deviation; seeds count up from `seed`, none is used twice
+        # Lowest and highest standard deviation of normal initial weights: as many, evenly spaced, as make up `networks`.
+        # One value: all have it. (): all start from `model.init`, and differ in seed.
+        "init_stds": (0.01, 0.05),
+        "learning_rates": (),  # () is `optimizer.learning_rate` alone
+        "weight_decays": (),  # () is `optimizer.weight_decay` alone
+        "random_fractions": (),  # () is `data.random_fraction` alone
+        "train_loss": 0.0,  # networks are also compared where their loss first is at most this; 0: not
+        "chunk": 0,  # networks trained at once by a process; 0: as many as fit its devices' memory
+        "resamples": 1000,  # of the bootstrap
     }
 
 

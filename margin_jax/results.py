@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pathlib
+import time
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,12 @@ def _cut(path: pathlib.Path, columns: tuple[str, ...], epoch: int) -> None:
 class RunFolder:
     """An open run folder, locked against a second process; use as a context manager."""
 
-    def __init__(self, workdir: str | pathlib.Path) -> None:
+    def __init__(self, workdir: str | pathlib.Path, wait: float = 0.0) -> None:
         """Opens or creates the folder; call `workdir.inspect` first.
+
+        Args:
+          workdir: the folder.
+          wait: seconds for which another process may hold it.
 
         Raises:
           InputError: the folder cannot be written, or another process holds it.
@@ -64,12 +69,20 @@ class RunFolder:
             self._lock = open(self.path / ".lock", "w")  # noqa: SIM115, held until close
         except OSError as error:
             raise InputError(f"cannot write to {self.path} ({error.strerror}); choose another --workdir") from error
+        until = time.monotonic() + wait
+        while not self._locked():
+            if time.monotonic() >= until:
+                self._lock.close()
+                raise InputError(f"another process is running in {self.path}; wait for it or choose another "
+                                 "--workdir")
+            time.sleep(0.1)
+
+    def _locked(self) -> bool:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except OSError:
-            self._lock.close()
-            raise InputError(f"another process is running in {self.path}; wait for it or choose another "
-                             "--workdir") from None
+            return False
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -102,10 +115,10 @@ class RunFolder:
                 writer.writeheader()
             writer.writerow(row)
 
-    def write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Writes the table `name` of `tables.COLUMNS` anew; absent keys and NaN give empty cells."""
+    def write_table(self, name: str, rows: list[dict[str, Any]], columns: tuple[str, ...] = ()) -> None:
+        """Writes a table anew, with the columns of `tables.COLUMNS` or others; absent keys and NaN give empty cells."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, tables.COLUMNS[name], lineterminator="\n", restval="",
+        writer = csv.DictWriter(text, columns or tables.COLUMNS[name], lineterminator="\n", restval="",
                                 extrasaction="ignore")
         writer.writeheader()
         writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in rows)

@@ -2,13 +2,16 @@
 
 import os
 import pathlib
+from typing import NamedTuple
 
 import jax
 from absl import logging
 
+from margin_jax.errors import InputError
 from margin_jax.tuning import one_thread, training_devices
 
 MOST_CPU_DEVICES = 8
+AUTO = "auto"
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
@@ -52,3 +55,53 @@ def prepare(batch_size: int, devices: int = 0) -> None:
     if CACHE_VARIABLE not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+class Share(NamedTuple):
+    """Which part of a job's work a process does: every `count`-th piece, from `index` on.
+
+    `waits` says whether it must stay until the others are done: JAX's distributed runtime lives in process 0, and ends
+    every process that is still at work when it goes.
+    """
+
+    index: int = 0
+    count: int = 1
+    waits: bool = False
+
+
+def share_of_processes(coordinator: str, count: int, index: int) -> Share:
+    """Joins the processes of a job; call it after `prepare` and before the first array is made.
+
+    Args:
+      coordinator: HOST:PORT of process 0 for JAX's distributed runtime; AUTO where SLURM, Open MPI or a TPU pod tells;
+        "" for processes that need not know one another.
+      count: of processes; 0 for one, or where AUTO tells.
+      index: of this process, -1 where AUTO tells.
+
+    Raises:
+      InputError: numbers that do not go together, or no other process answers.
+    """
+    if coordinator == AUTO:
+        count, index = count or None, None if index < 0 else index
+    elif not coordinator and not count:
+        return Share()
+    elif not 0 <= index < count:
+        raise InputError(f"expected --process_count=P and --process_id in 0..P-1, got {count} and {index}")
+    if not coordinator:
+        return Share(index, count)
+    # A process that dies must not end the others, and may be started again: each trains its own networks.
+    jax.config.update("jax_enable_recoverability", True)
+    try:
+        jax.distributed.initialize(None if coordinator == AUTO else coordinator, count, index)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"--coordinator={coordinator}: {error}") from error
+    return Share(jax.process_index(), jax.process_count(), waits=jax.process_index() == 0)
+
+
+def free_memory() -> int:
+    """Bytes free on each device of this process: what its allocator still has, on CPUs an equal share of the host's."""
+    devices = jax.local_devices()
+    stats = [device.memory_stats() for device in devices]
+    if all(stats):
+        return min(one["bytes_limit"] - one["bytes_in_use"] for one in stats)
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)

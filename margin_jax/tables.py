@@ -1,4 +1,4 @@
-"""Tables of a compression's work folder: their columns, and reading them without JAX, also while the job goes on."""
+"""Tables of the work folder of a compression or sweep: their columns, and reading them without JAX, also while the job goes on."""
 
 import csv
 import io
@@ -19,10 +19,22 @@ CURVES = ("optimizer", "init_std", "seed", "rule", "kept", "scope", "epoch", "tr
 # One row per removal of a continuous compression; step 0 is the state before the first.
 REMOVALS = ("step", "kept", "epochs", "separated", "test_error", "rule", "seed", "optimizer", "init_std", "epoch",
             "loss", "moved")
-COLUMNS = {"cells.csv": CELLS, "curves.csv": CURVES, "removals.csv": REMOVALS}
+# One row per measure, target, statistic and moment of a sweep.
+AUDIT = ("measure", "target", "statistic", "value", "low", "high", "networks", "moment")
+# One row per network of a sweep, and then a column per measure; moments.csv has the column `moment` before them.
+NETWORKS = ("network", "init_std", "seed", "learning_rate", "weight_decay", "random_fraction", "status", "epoch",
+            "separation_epoch", "convergence_epoch", "train_loss", "train_error", "test_loss", "test_error", "rho",
+            "margin_min", "margin_auc")
+# Where networks of a sweep are compared: data separation, the first record whose training loss is small enough, margin
+# convergence, the end of training.
+MOMENTS = ("separation", "loss", "convergence", "end")
+COLUMNS = {"cells.csv": CELLS, "curves.csv": CURVES, "removals.csv": REMOVALS, "audit.csv": AUDIT}
+_JOBS = {"audit.csv": "launch/sweep.py"}
 KEPT_IDS = "kept_ids.json"
-TEXT = ("optimizer", "rule", "scope", "status", "reason", "base")  # the other columns are numbers
-WHOLE = ("batch_size", "seed", "kept", "updates", "epochs", "epoch", "step", "separated")
+# The other columns are numbers.
+TEXT = ("optimizer", "rule", "scope", "status", "reason", "base", "measure", "target", "statistic", "moment")
+WHOLE = ("batch_size", "seed", "kept", "updates", "epochs", "epoch", "step", "separated", "network", "networks",
+         "separation_epoch", "convergence_epoch")
 
 Table = dict[str, np.ndarray]
 
@@ -44,17 +56,38 @@ def read_table(workdir: str | pathlib.Path, name: str, required: bool = True) ->
     if not path.is_file():
         if required:
             raise InputError(f"{path.parent} has no {name}: nothing is recorded yet, or another job made the folder; "
-                             "give the --workdir of launch/compress.py")
+                             f"give the --workdir of {_JOBS.get(name, 'launch/compress.py')}")
         return _columns([], columns, path)
-    with open(path, encoding="utf-8", newline="") as file:
-        text = file.read()
-    rows = list(csv.reader(io.StringIO(text[:text.rfind("\n") + 1], newline="")))
+    rows = _lines(path)
     if rows and tuple(rows[0]) != columns:
         raise InputError(f"{path} should have the columns {', '.join(columns)}, got {', '.join(rows[0])}; "
-                         "another version may have written it: run the compression again in a new folder")
+                         "another version may have written it: run the job again in a new folder")
     if required and len(rows) < 2:
         raise InputError(f"{path} has no row yet; wait until the job has recorded one")
     return _columns(rows[1:], columns, path)
+
+
+def read_networks(workdir: str | pathlib.Path, name: str = "networks.csv") -> Table:
+    """Columns of networks.csv, or of moments.csv, of a sweep that is over, each (R,), as `read_table` gives them.
+
+    Raises:
+      InputError: no such table, one without the columns `NETWORKS`, or a broken line.
+    """
+    path = pathlib.Path(workdir) / name
+    if not path.is_file():
+        raise InputError(f"{path.parent} has no {name}, which a sweep writes when all networks are trained; give the "
+                         "--workdir of launch/sweep.py, or run its command again to continue it")
+    rows = _lines(path)
+    if not rows or not set(NETWORKS) <= set(rows[0]):
+        raise InputError(f"{path} should have the columns {', '.join(NETWORKS)}, got "
+                         f"{', '.join(rows[0]) if rows else 'nothing'}; run the sweep again in a new folder")
+    return _columns(rows[1:], tuple(rows[0]), path)
+
+
+def _lines(path: pathlib.Path) -> list[list[str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        text = file.read()
+    return list(csv.reader(io.StringIO(text[:text.rfind("\n") + 1], newline="")))
 
 
 def _columns(rows: list[list[str]], columns: tuple[str, ...], path: pathlib.Path) -> Table:

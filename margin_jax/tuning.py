@@ -65,3 +65,16 @@ def training_devices(batch_size: int, backend: str, available: int) -> int:
 def ensemble_mapping(backend: str) -> str:
     """How networks of one device are mapped: one after another on CPU, where several do not fit a core's cache."""
     return "loop" if backend == CPU else "vmap"
+
+
+def networks_at_once(free: int, state: int, work: int, mapping: str) -> int:
+    """How many networks fit one device, at least one.
+
+    Args:
+      free: bytes of the device's memory that may be used.
+      state: bytes that one network keeps.
+      work: bytes that one network needs while it is trained or measured, an upper bound.
+      mapping: of `ensemble.MAPPINGS`: "vmap" works on all networks at a time, "loop" on one.
+    """
+    fits = free // (state + work) if mapping == "vmap" else (free - work) // state
+    return max(1, int(fits))

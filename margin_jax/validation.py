@@ -93,6 +93,17 @@ def validate_compression(config: Any) -> None:
     _need(flat, "compress.epochs", not continuous or flat["compress.epochs"] > 0, ">= 1 in mode 'continuous'")
 
 
+def validate_sweep(config: Any) -> None:
+    """Checks what launch/sweep.py needs beyond `validate`.
+
+    Raises:
+      InputError: a removal, which a sweep does not make.
+    """
+    flat = flatten(config)
+    _need(flat, "compress.keep", flat["compress.keep"] == 0, "0 in a sweep, which removes nothing")
+    _need(flat, "compress.mode", flat["compress.mode"] == "immediate", "'immediate' in a sweep, which removes nothing")
+
+
 def validate_with_data(config: Any, ids: np.ndarray) -> None:
     """Checks what depends on the data.
 

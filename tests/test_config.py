@@ -3,13 +3,15 @@
 import copy
 import importlib
 import pathlib
+import re
 
 import numpy as np
 import pytest
 
 from margin_jax.config import default_config, flatten
 from margin_jax.errors import InputError
-from margin_jax.validation import validate, validate_compression, validate_with_data
+from margin_jax.runs.design import members
+from margin_jax.validation import validate, validate_compression, validate_sweep, validate_with_data
 
 
 def with_value(key, value):
@@ -111,7 +113,11 @@ def test_every_experiment_is_valid_and_names_its_command(name):
     config = importlib.import_module(f"configs.{module}")
     given = config.get_config(*filter(None, [argument]))
     validate(given)
-    if given.compress.mode != "immediate" or given.compress.keeps:
+    script = re.search(rf"python launch/(\w+)\.py --config=configs/{module}\.py", config.__doc__)[1]
+    compressed = bool(given.compress.mode != "immediate" or given.compress.keeps)
+    assert compressed == (script == "compress")
+    if script == "compress":
         validate_compression(given)
-    script = "compress" if given.compress.keeps or given.compress.mode != "immediate" else "train"
-    assert f"python launch/{script}.py --config=configs/{module}.py" in config.__doc__
+    if script == "sweep":
+        validate_sweep(given)
+        assert len(members(given)) == given.sweep.networks

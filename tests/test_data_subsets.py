@@ -7,6 +7,7 @@ import pytest
 
 from data_helpers import tiny_dataset
 from margin_jax.data import digest, load, randomise_labels, select_classes, validate_dataset
+from margin_jax.data.subsets import first_of_each_class
 from margin_jax.errors import InputError
 
 
@@ -129,3 +130,20 @@ def test_validate_accepts_whole_data_sets_and_random_labels_without_a_class():
     dataset = tiny_dataset()
     validate_dataset(dataset)
     validate_dataset(dataclasses.replace(dataset, train=randomise_labels(dataset.train, 1.0, 0, 3)))
+
+
+@pytest.mark.parametrize("count,shares", [(3, [1, 1, 1]), (5, [2, 2, 1])])
+def test_a_short_training_set_has_the_first_rows_of_each_class(count, shares):
+    dataset = tiny_dataset()
+    short = first_of_each_class(dataset, count).train
+    assert np.bincount(short.labels, minlength=3).tolist() == shares and (np.diff(short.ids) > 0).all()
+    for label, share in enumerate(shares):
+        first = dataset.train.ids[dataset.train.labels == label][:share]
+        assert short.ids[short.labels == label].tolist() == first.tolist()
+    assert first_of_each_class(dataset, count).test is dataset.test
+
+
+@pytest.mark.parametrize("count", [2, 10**6])
+def test_a_training_set_cannot_be_shorter_than_its_classes_or_longer_than_the_data(count):
+    with pytest.raises(InputError, match=f"a training set of {count} examples needs"):
+        first_of_each_class(tiny_dataset(), count)

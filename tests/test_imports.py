@@ -12,13 +12,16 @@ EFFECTS = {"os", "pathlib", "shutil", "subprocess", "absl", "tensorflow_datasets
 PURE = ["margins", "pieces", "devices", "tuning", "distribution", "norms", "masks", "rules", "scores", "dynamics",
         "batching", "network", "removals", "optimizers", "state", "train", "evaluate", "ensemble", "models/batch_norm",
         "models/build", "models/convnet", "models/convolution", "models/densenet", "models/densenet_size",
-        "models/initialisers", "models/patch_convolution", "models/patches"]
+        "models/initialisers", "models/patch_convolution", "models/patches", "orders", "bootstrap", "ranking",
+        "information", "audit", "chain", "operators", "norm_measures", "margin_measures", "measures"]
 # A module may import from its own layer and those before it.
 LAYERS = [
     {"errors", "nearest", "tuning", "devices"},
-    {"pieces", "masks", "norms", "distribution", "models", "network", "data"},
-    {"margins", "rules", "scores", "dynamics", "optimizers", "batching", "config", "removals"},
-    {"state", "allowed", "records", "tables"},
+    {"pieces", "masks", "norms", "distribution", "models", "network", "data", "orders", "bootstrap", "chain",
+     "operators", "norm_measures"},
+    {"margins", "rules", "scores", "dynamics", "optimizers", "batching", "config", "removals", "ranking",
+     "information", "margin_measures", "measures"},
+    {"state", "allowed", "records", "tables", "audit"},
     {"validation"},
     {"train", "evaluate", "workdir", "results", "checkpoint", "runtime"},
     {"ensemble"},

@@ -10,7 +10,7 @@ from margin_jax.data.cache import cached
 from margin_jax.data.digits import read_digits
 from margin_jax.data.npz import read_npz
 from margin_jax.data.split import Dataset
-from margin_jax.data.subsets import check_randomisation, randomise_labels, select_classes
+from margin_jax.data.subsets import check_randomisation, first_of_each_class, randomise_labels, select_classes
 from margin_jax.data.tfds import describe_tfds, find_tfds, read_tfds
 from margin_jax.data.validate import validate_dataset
 from margin_jax.errors import InputError
@@ -21,8 +21,8 @@ CIFAR2_CLASSES = ("automobile", "bird")
 
 
 def load(name: str, *, data_dir: str = "", cache_dir: str = "", classes: Sequence[str | int] = (),
-         random_fraction: float = 0.0, random_seed: int = 0) -> Dataset:
-    """Reads a data set, chooses classes, checks it, and randomises training labels, in this order.
+         examples: int = 0, random_fraction: float = 0.0, random_seed: int = 0) -> Dataset:
+    """Reads a data set, chooses classes, checks it, shortens it, and randomises training labels, in this order.
 
     Args:
         name: "cifar10"; "cifar2", its automobiles and birds; "digits", bundled with scikit-learn; "npz", a user's own.
@@ -30,6 +30,7 @@ def load(name: str, *, data_dir: str = "", cache_dir: str = "", classes: Sequenc
             TFDS_DATA_DIR; for npz the file or its folder; not used for digits.
         cache_dir: where decoded arrays are kept, see `margin_jax.data.cache.cache_root`.
         classes: names or numbers of at least two classes, relabelled 0, 1, ... in this order; empty for all.
+        examples: training rows to keep, the first of each class; 0 for all.
         random_fraction: share of the training rows that get a random label, in [0, 1]. Test labels stay.
         random_seed: of the random labels, 0 or larger.
 
@@ -54,6 +55,8 @@ def load(name: str, *, data_dir: str = "", cache_dir: str = "", classes: Sequenc
     if len(classes):
         dataset = select_classes(dataset, classes)
     validate_dataset(dataset)
+    if examples:
+        dataset = first_of_each_class(dataset, examples)
     train = dataset.train
     if random_fraction > 0:
         train = randomise_labels(train, random_fraction, random_seed, len(dataset.class_names))

@@ -47,6 +47,34 @@ def select_classes(dataset: Dataset, classes: Sequence[str | int]) -> Dataset:
     )
 
 
+def first_of_each_class(dataset: Dataset, count: int) -> Dataset:
+    """Keeps a small training set: of each class as many of its first rows, for trials on real data.
+
+    Args:
+        dataset: the data set to choose from; unchanged.
+        count: training rows to keep, in equal shares of the classes; the first classes have one more where it does not
+            divide.
+
+    Returns:
+        The data set with those rows in the same order, their ids as they were; the test set is whole.
+
+    Raises:
+        InputError: fewer rows than classes, or a class with fewer rows than its share.
+    """
+    train, classes = dataset.train, len(dataset.class_names)
+    shares = np.full(classes, count // classes) + (np.arange(classes) < count % classes)
+    there = np.bincount(train.true_labels, minlength=classes)
+    if count < classes or np.any(shares > there):
+        raise InputError(f"a training set of {count} examples needs {shares.tolist()} of the {classes} classes, at "
+                         f"least one each, and {dataset.name} has {there.tolist()}; choose another number")
+    place = np.empty(len(train.true_labels), np.int64)  # of a row among those of its class
+    for label in range(classes):
+        place[train.true_labels == label] = np.arange(there[label])
+    keep = place < shares[train.true_labels]
+    return dataclasses.replace(dataset, train=Split(*(getattr(train, name)[keep] for name in (
+        "images", "labels", "ids", "true_labels"))))
+
+
 def randomise_labels(split: Split, fraction: float, seed: int, num_classes: int) -> Split:
     """Gives a share of the rows a label drawn uniformly over all classes (Zhang et al. 2017).
 

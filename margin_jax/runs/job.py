@@ -56,7 +56,8 @@ def load_dataset(config: Any) -> Dataset:
     """Reads the data that the config names and checks the config against them; raises InputError."""
     section = config.data
     dataset = data.load(section.name, data_dir=section.dir, cache_dir=section.cache_dir, classes=tuple(section.classes),
-                        random_fraction=section.random_fraction, random_seed=section.random_seed)
+                        examples=section.examples, random_fraction=section.random_fraction,
+                        random_seed=section.random_seed)
     validation.validate_with_data(config, dataset.train.ids)
     return dataset
 

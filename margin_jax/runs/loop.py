@@ -120,7 +120,8 @@ class TrainRun:
         """Appends what was measured to the records; the row of metrics.csv."""
         rho = recorder.host_rho(self.snapshot.state.params, self.config.rho)
         row = recorder.metrics_row(self.epoch, train, test, self.snapshot.progress.mask, rho, seconds)
-        self.folder.record(row, train.margins)
+        kept = schedule.margins_due(self.config, self.epoch, self.snapshot.progress)
+        self.folder.record(row, train.margins if kept else None)
         return row
 
     def record(self, seconds: float) -> tuple[dict[str, float], Evaluation]:

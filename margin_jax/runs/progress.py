@@ -28,6 +28,10 @@ class Reporter:
         if row:
             fields |= {"train": f"{row['train_error']:.2f}%", "test": f"{row['test_error']:.2f}%",
                        "margin": f"{row['margin_min']:.3g}"}
+        self.show(epoch, fields)
+
+    def show(self, epoch: int, fields: dict[str, object]) -> None:
+        """Shows how far a run is after an epoch."""
         self._bar.set_postfix(fields, refresh=False)
         self._bar.update(epoch - self._bar.n)
         now = time.monotonic()

@@ -150,3 +150,9 @@ def record_due(config: Any, epoch: int, progress: Progress, seen_errors: int) ->
     waited_for = progress.cleared_epoch <= progress.removal_epoch if again else progress.separation_epoch < 0
     dense = waited_for and seen_errors <= config.record.dense_below * progress.mask.sum()
     return epoch % config.record.every == 0 or dense or phase_over(config, epoch, progress)
+
+
+def margins_due(config: Any, epoch: int, progress: Progress) -> bool:
+    """Whether the margins of a record are kept on disk; `progress` is that after the record."""
+    met = epoch in (progress.separation_epoch, progress.convergence_epoch)
+    return epoch % config.record.margins_every == 0 or met or phase_over(config, epoch, progress)

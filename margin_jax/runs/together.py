@@ -46,7 +46,7 @@ class Training:
 
     def __init__(self, config: Any, group: Group, checkpoints: Checkpoints, begun: Course, total: int,
                  labels: np.ndarray | None = None, observe: Callable[[Measured], None] | None = None,
-                 follow: bool = False) -> None:
+                 follow: bool = False, report: Callable[[Course, list[Progress]], None] | None = None) -> None:
         """Starts from `begun`, or from the newest checkpoint of an interrupted job.
 
         Args:
@@ -58,10 +58,11 @@ class Training:
           labels: (K, N) int32, what each network is trained on; the data set's if absent.
           observe: is given every record; without it nothing is measured on the test set.
           follow: whether the dynamics of every example are kept, for the rules that need them.
+          report: is told after every epoch how far the networks are.
         """
         count = len(begun.epochs)
         self.config, self._group, self._checkpoints, self._labels = config, group, checkpoints, labels
-        self._observe, self._follow, self._total = observe, follow, total
+        self._observe, self._follow, self._report, self._total = observe, follow, report, total
         self.course = begun
         self.progress = [schedule.fresh(total, config.stop.smallest) for _ in range(count)]
         self.dynamics: Dynamics = jax.tree.map(lambda leaf: np.stack([leaf] * (count if follow else 1)),
@@ -100,6 +101,8 @@ class Training:
             self._record(now, join((now.states.params, now.states.batch_stats), count), due)
         if time.monotonic() - self._saved_at >= self.config.checkpoint_seconds:
             self.save(now._replace(states=join(now.states, count)))
+        if self._report:
+            self._report(now, self.progress)
         return self.over()
 
     def _record(self, now: Course, networks: tuple[Params, BatchStats], due: np.ndarray) -> None:

@@ -1,0 +1,23 @@
+"""Fig. 2 and the audit: 100 networks on CIFAR-2 that differ in their initial weights, trained together.
+
+Claim      "larger margin distributions generalise better": the larger the area under the margin curve, the lower the
+           test error; larger standard deviations of the initial weights give larger test errors.
+Run        python launch/sweep.py --config=configs/sweep100.py --config.data.dir=DIR --workdir=runs/sweep100
+           With BatchNorm: --config.model.batch_norm=True. With steps of 250 examples: --config.batch_size=250.
+Trial      add --config.data.name=digits --config.sweep.networks=20
+"""
+
+from ml_collections import ConfigDict
+
+from margin_jax.config import default_config
+
+
+def get_config() -> ConfigDict:
+    """ConvNet without BatchNorm, 20 standard deviations in 0.01 to 0.05, 5 seeds each, to margin convergence."""
+    config = default_config()
+    config.data.name = "cifar2"
+    config.epochs = 200
+    config.stop.rule = "convergence"
+    config.record.every = 5
+    config.record.margins_every = 1000  # at separation, convergence and the end alone
+    return config

@@ -1,0 +1,73 @@
+"""Which networks a sweep trains."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from margin_jax.config import default_config
+from margin_jax.errors import InputError
+
+
+class Member(NamedTuple):
+    """What one network of a sweep does not share with all others.
+
+    Attributes:
+      number: 0, 1, ... within the sweep.
+      init_std: standard deviation of its normal initial weights; None where they are those of `model.init`.
+      seed, learning_rate, weight_decay, random_fraction: its own values of these keys of the config.
+    """
+
+    number: int
+    init_std: float | None
+    seed: int
+    learning_rate: float
+    weight_decay: float
+    random_fraction: float
+
+
+VARIED = ("init_std", "learning_rate", "weight_decay", "random_fraction")  # hyperparameters, the seed aside
+
+
+def members(config: Any) -> list[Member]:
+    """The networks of a sweep, in order of standard deviation, seed, learning rate, weight decay and label noise.
+
+    Networks that differ in nothing but learning rate, weight decay or label noise share their initial weights.
+
+    Raises:
+      InputError: `sweep.networks` cannot be made up of the other values.
+    """
+    section = config.sweep
+    others = list(itertools.product(tuple(section.learning_rates) or (config.optimizer.learning_rate,),
+                                    tuple(section.weight_decays) or (config.optimizer.weight_decay,),
+                                    tuple(section.random_fractions) or (config.data.random_fraction,)))
+    stds: list[float | None] = [None]
+    seeds, rest = divmod(section.networks, len(others))
+    if len(section.init_stds):
+        seeds = section.seeds_per_std
+        count, rest = divmod(section.networks, seeds * len(others))
+        stds = np.round(np.linspace(section.init_stds[0], section.init_stds[-1], count), 12).tolist()
+        if count == 1 < len(section.init_stds) or count > 1 == len(section.init_stds):
+            raise InputError(f"config: sweep.networks = {section.networks} gives {count} standard deviations of "
+                             f"{seeds} seeds and {len(others)} settings each, and sweep.init_stds has "
+                             f"{len(section.init_stds)} value(s); change one of them")
+    if rest or section.networks < len(others):
+        raise InputError(f"config: sweep.networks should be a multiple of the {len(others)} combinations of learning "
+                         f"rates, weight decays and random fractions, times sweep.seeds_per_std where standard "
+                         f"deviations differ, got {section.networks}")
+    if config.seed + len(stds) * seeds > 2**32:
+        raise InputError(f"config: seed should leave room for {len(stds) * seeds} seeds below 2^32, got {config.seed}")
+    starts = [(std, config.seed + place * seeds + k) for place, std in enumerate(stds) for k in range(seeds)]
+    return [Member(number, *start, *other) for number, (start, other) in enumerate(itertools.product(starts, others))]
+
+
+def member_config(config: Any, member: Member) -> Any:
+    """The config with which launch/train.py would train a network of the sweep alone."""
+    own = config.copy_and_resolve_references()
+    own.sweep = default_config().sweep
+    own.seed, own.optimizer.learning_rate, own.optimizer.weight_decay = (member.seed, member.learning_rate,
+                                                                         member.weight_decay)
+    own.data.random_fraction = member.random_fraction
+    if member.init_std is not None:
+        own.model.init, own.model.init_std = "normal", member.init_std
+    return own

@@ -1,0 +1,5 @@
+"""Draws the figures of a sweep."""
+
+
+def draw(workdir, names=None, data_dir=""):
+    return []

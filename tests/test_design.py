@@ -1,0 +1,68 @@
+"""Which networks a sweep trains, and how many at once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from helpers import small_network
+from margin_jax.config import default_config
+from margin_jax.optimizers import make_optimizer
+from margin_jax.runs import memory
+from margin_jax.runs.design import member_config, members
+from margin_jax.state import make_state
+from margin_jax.tuning import networks_at_once
+
+
+def config_of(**changes):
+    config = default_config()
+    config.sweep.update(changes)
+    return config
+
+
+def test_the_paper_s_sweep_is_twenty_deviations_of_five_seeds():
+    chosen = members(config_of())
+    stds = [member.init_std for member in chosen]
+    np.testing.assert_allclose(sorted(set(stds)), np.linspace(0.01, 0.05, 20))
+    assert [member.number for member in chosen] == [member.seed for member in chosen] == list(range(100))
+    assert all(stds.count(std) == 5 for std in stds)
+
+
+def test_other_settings_share_initial_weights():
+    config = config_of(networks=24, seeds_per_std=2, learning_rates=(0.1, 0.01), random_fractions=(0.0, 0.5, 1.0))
+    chosen = members(config)
+    assert len({(m.init_std, m.seed) for m in chosen}) == 4 and len(set(chosen)) == 24
+    assert len({(m.learning_rate, m.random_fraction) for m in chosen if m.seed == 3}) == 6
+    own = member_config(config, chosen[-1])
+    assert own.model.init == "normal" and own.model.init_std == 0.05 and own.seed == 3
+    assert (own.optimizer.learning_rate, own.data.random_fraction) == (0.01, 1.0)
+    assert own.sweep == default_config().sweep and config.optimizer.learning_rate == 0.01
+
+
+def test_without_deviations_networks_differ_in_seed_alone():
+    chosen = members(config_of(networks=3, init_stds=()))
+    assert [m.seed for m in chosen] == [0, 1, 2] and {m.init_std for m in chosen} == {None}
+    assert member_config(config_of(), chosen[0]).model.init == default_config().model.init
+
+
+@pytest.mark.parametrize("free,state,work,mapping,expected", [
+    (1000, 10, 90, "vmap", 10), (1000, 10, 90, "loop", 91), (50, 10, 90, "vmap", 1), (50, 10, 90, "loop", 1)])
+def test_as_many_networks_as_fit(free, state, work, mapping, expected):
+    assert networks_at_once(free, state, work, mapping) == expected
+
+
+def test_intermediate_values_are_counted_inside_loops_and_calls_too():
+    x = jax.ShapeDtypeStruct((10, 4), jnp.float32)
+    assert memory.intermediate_bytes(lambda x: x + 1, x) == 160
+    assert memory.intermediate_bytes(jax.jit(lambda x: x + 1), x) == 160
+    assert memory.intermediate_bytes(lambda x: (x @ x.T).sum(), x) >= 400
+
+
+def test_work_grows_with_rows_and_a_given_chunk_is_taken():
+    network, optimizer = small_network(), make_optimizer("sgd", 0.01)
+    state = make_state(network, optimizer, (8, 8, 3), 0)
+    small, large = (memory.work_bytes(network, state, (8, 8, 3), rows, 4) for rows in (8, 64))
+    assert small < large < 8 * small
+    config = config_of(chunk=17)
+    assert memory.chunk_size(config, network, state, (8, 8, 3), 100, 50, 50) == 17
+    assert memory.chunk_size(config_of(), network, state, (8, 8, 3), 100, 50, 50) >= 4
