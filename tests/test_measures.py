@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -253,3 +254,8 @@ def test_the_table_says_what_each_measure_is_and_which_way_it_points():
         assert m.sign(f"{name}@0.5") == m.sign(name) == (1 if row.larger_is == "lower error" else -1)
     with pytest.raises(KeyError):
         m.sign("auc")
+
+
+def test_every_measure_is_in_the_guide():
+    text = (pathlib.Path(__file__).parent.parent / "docs" / "measures.md").read_text(encoding="utf-8")
+    assert [name for name in m.MEASURES if f"| `{name}` |" not in text] == []
