@@ -90,6 +90,9 @@ def test_tables_say_what_the_run_folders_say(data, done):
             assert row["small_margin_count_pooled@1"] == np.sum(curve / pooled <= curve.min() / pooled + 1)
     summary = records.read_json(done, "summary.json")
     assert summary["networks"] == 7 and summary["separated"] == sum(row["status"] == "finished" for row in rows)
+    wide = [row["network"] for row in rows if margins_at(done, row).max() < 0.1]  # gamma 0.1 is beyond their curves
+    told = [w for w in summary["warnings"] if w.startswith("end: gamma 0.1 exceeds")]
+    assert [f"margin of {len(wide)} of 7" in w for w in told] == [True] * bool(wide)
     overlaps = np.load(done / "overlap.npz")
     assert "end_20" in overlaps and np.all(np.diag(overlaps["end_20"]) == 1)
     first, second = (set(np.argsort(margins_at(done, row), kind="stable")[:20]) for row in rows[:2])

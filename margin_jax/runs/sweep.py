@@ -16,8 +16,8 @@ from margin_jax.runs.chunk import Chunk, Starts, chunks_of, train_chunk
 from margin_jax.runs.design import member_config, members
 from margin_jax.runs.group import Course
 from margin_jax.runs.job import describe, load_dataset
-from margin_jax.runs.memory import chunk_size
 from margin_jax.runs.measuring import make_measure
+from margin_jax.runs.memory import chunk_size
 from margin_jax.runs.merge import merge
 from margin_jax.runs.progress import Reporter
 from margin_jax.runs.schedule import Progress
