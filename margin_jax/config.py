@@ -118,8 +118,8 @@ def _sweep() -> dict[str, Any]:
     return {
         "networks": 100,
         "seeds_per_std": 5,  # for each standard deviation; seeds count up from `seed`, none is used twice
-        # Lowest and highest standard deviation of normal initial weights: as many, evenly spaced, as make up `networks`.
-        # One value: all have it. (): all start from `model.init`, and differ in seed.
+        # Lowest and highest standard deviation of normal initial weights: as many, evenly spaced, as make up
+        # `networks`. One value: all have it. (): all start from `model.init`, and differ in seed.
         "init_stds": (0.01, 0.05),
         "learning_rates": (),  # () is `optimizer.learning_rate` alone
         "weight_decays": (),  # () is `optimizer.weight_decay` alone

@@ -1,4 +1,4 @@
-"""Tables of the work folder of a compression or sweep: their columns, and reading them without JAX, also while the job goes on."""
+"""Tables of the work folder of a compression or sweep: their columns, and reading them without JAX, also meanwhile."""
 
 import csv
 import io

@@ -58,6 +58,16 @@ def moved_order(found: Cells, rule: str, scope: str, optimizer: str) -> Agreemen
     """Whether the cells of a rule whose networks moved farther lost more: mean drop against mean distance moved."""
     pairs = [(summary.moved.mean, summary.drop.mean) for key, summary in found.items()
              if (key[0], *key[3:]) == (optimizer, rule, scope)]
+    return _agreement(pairs)
+
+
+def loss_order(found: Cells, rule: str, scope: str, optimizer: str) -> Agreement:
+    """Whether the cells of a rule lost more whose examples had more loss left at the removal: mean drop against it."""
+    return _agreement([(summary.loss_start, summary.drop.mean) for key, summary in found.items()
+                       if (key[0], *key[3:]) == (optimizer, rule, scope)])
+
+
+def _agreement(pairs: list[tuple[float, float]]) -> Agreement:
     columns = np.array(pairs, np.float64).reshape(-1, 2)
     return agreement(columns[:, 0], columns[:, 1])
 

@@ -76,6 +76,9 @@ def _main_notes(found: Cells, model: str, optimizer: str, scope: str) -> list[st
     if scope != rules.SCRATCH:
         moved = said(grid_cells.moved_order(found, rules.MAIN, scope, optimizer))
         notes.append(f"Drop against distance moved, cell by cell: {moved}.")
+    if scope == "whole_run":  # after the removal alone all cells of a seed start from one network, with one loss
+        left = said(grid_cells.loss_order(found, rules.MAIN, scope, optimizer))
+        notes.append(f"Drop against the loss of the kept examples at the removal, cell by cell: {left}.")
     return [*notes, f"{order}."]
 
 

@@ -128,3 +128,17 @@ def test_latex_escapes_and_counts_its_columns():
     assert r"$-$3 & \#4 \\" in lines and r"\begin{tabular}{lr}" in lines and lines[-2].endswith(r"a $\to$ b")
     assert sum(line.startswith(r"\begin") for line in lines) == sum(line.startswith(r"\end") for line in lines) == 2
     assert table_text.markdown([grid]).splitlines()[2:4] == ["| x | y & z |", "| --- | ---: |"]
+
+
+def test_drops_are_compared_with_what_the_cells_had_left_to_lose(tmp_path):
+    """Mean loss and mean distance of each cell against its mean drop; only a whole run's cells differ in the loss."""
+    found = grid_cells.summaries(read_table(write_grid(tmp_path, 3, "whole_run"), "cells.csv"))
+    main = [summary for key, summary in found.items() if key[3:] == ("smallest", "whole_run")]
+    changed = {key: summary._replace(loss_start=-summary.drop.mean) if summary in main else summary
+               for key, summary in found.items()}
+    assert grid_cells.loss_order(changed, "smallest", "whole_run", "sgd").rho == -1
+    told = "Drop against the loss of the kept examples at the removal, cell by cell: "
+    for scope, wanted in (("whole_run", True), ("after", False)):
+        write_grid(tmp_path, 3, scope)
+        notes = grid_table.build(read_table(tmp_path, "cells.csv"), "convnet")[0].notes
+        assert any(told in note for note in notes) == wanted
