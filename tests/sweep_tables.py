@@ -144,3 +144,10 @@ def _overlaps(rows, moments, curves, ids):
 def smallest(curve, ids, k):
     """Ids of the k smallest margins, ties by id, by a plain sort."""
     return [number for _, number in sorted(zip(curve.tolist(), ids.tolist()))[:k]]
+
+
+def told(workdir, measure, statistic, moment="separation", target="test_error"):
+    """Value, low and high of one row of audit.csv."""
+    wanted = {"measure": measure, "statistic": statistic, "moment": moment, "target": target}
+    row = next(row for row in read_rows(workdir / "audit.csv") if wanted.items() <= row.items())
+    return [float(row[name] or "nan") for name in ("value", "low", "high")]
