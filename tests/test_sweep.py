@@ -9,7 +9,7 @@ import pytest
 from compress_helpers import Killed, dying
 from margin_jax import records, tables
 from margin_jax.errors import InputError
-from margin_jax.runs import together
+from margin_jax.runs import group, together
 from margin_jax.runs.design import member_config, members
 from margin_jax.runs.members import member_path
 from margin_jax.runs.sweep import sweep
@@ -123,6 +123,17 @@ def test_a_sweep_killed_midway_ends_equal(data, done, tmp_path, monkeypatch, nam
             sweep(config, tmp_path / "sweep")
     sweep(config, tmp_path / "sweep")
     same_results(done, tmp_path / "sweep", config)
+
+
+def test_networks_under_vmap_are_recorded_like_those_of_a_loop(data, tmp_path, monkeypatch):
+    changes = SWEEP | {"sweep__networks": 5, "epochs": 3, "stop__rule": "epochs", "record__every": 1}
+    sweep(run_config(data, **changes), tmp_path / "loop")
+    monkeypatch.setattr(group, "ensemble_mapping", lambda backend: "vmap")
+    sweep(run_config(data, **changes), tmp_path / "vmap")
+    for member in members(run_config(data, **changes)):
+        first, second = (margins_of(tmp_path / name, member) for name in ("loop", "vmap"))
+        assert first.epochs.tolist() == second.epochs.tolist() == [1, 2, 3]
+        np.testing.assert_allclose(first.margins, second.margins, rtol=1e-3, atol=1e-3)
 
 
 def test_a_network_that_diverges_is_told_and_leaves_the_others_as_they_are(data, tmp_path):
