@@ -4,7 +4,7 @@ Claim      "larger margin distributions generalise better": the larger the area 
            test error; larger standard deviations of the initial weights give larger test errors.
 Run        python launch/sweep.py --config=configs/sweep100.py --config.data.dir=DIR --workdir=runs/sweep100
            With BatchNorm: --config.model.batch_norm=True. With steps of 250 examples: --config.batch_size=250.
-Trial      add --config.data.name=digits --config.sweep.networks=20
+Trial      add --config.data.name=digits --config.sweep.networks=20 --config.sweep.init_stds="(0.1,0.16)"
 """
 
 from ml_collections import ConfigDict
