@@ -9,7 +9,7 @@ import pytest
 from compress_helpers import Killed, dying
 from margin_jax import records, tables
 from margin_jax.errors import InputError
-from margin_jax.runs import group, together
+from margin_jax.runs import group, loop, together
 from margin_jax.runs.design import member_config, members
 from margin_jax.runs.members import member_path
 from margin_jax.runs.sweep import sweep
@@ -188,6 +188,16 @@ def test_bad_sweeps_are_refused_before_anything_is_written(data, tmp_path, chang
     with pytest.raises(InputError, match=message):
         sweep(run_config(data, **(SWEEP | changes)), tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()
+
+
+def test_the_folder_of_another_job_is_refused(data, tmp_path, monkeypatch):
+    config = run_config(data, **SWEEP)
+    with monkeypatch.context() as patch:
+        dying(loop.TrainRun, "record", 1, patch)
+        with pytest.raises(Killed):
+            train(config, tmp_path / "run")
+    with pytest.raises(InputError, match="started by launch/train.py"):
+        sweep(config, tmp_path / "run")
 
 
 def test_four_devices_are_there():

@@ -62,8 +62,12 @@ def run_in(path: str | pathlib.Path, config: Any, dataset: Dataset, job: Job, de
 
 
 def check_origin(path: str | pathlib.Path, description: dict[str, Any]) -> None:
-    """Refuses other data; warns of other versions, with which the run need not end bit-equal."""
+    """Refuses another job and other data; warns of other versions, with which the run need not end bit-equal."""
     stored = records.read_json(path, "config.json")
+    job = stored.get("job", "train")
+    if job != description["job"]:
+        raise InputError(f"{path} was started by launch/{job}.py, which continues it; choose another --workdir for "
+                         f"launch/{description['job']}.py")
     for key in ("versions", "device"):
         if stored[key] != description[key]:
             logging.warning("%s was started with %s %s, goes on with %s", path, key, stored[key], description[key])
