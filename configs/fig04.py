@@ -2,8 +2,8 @@
 
 Claim      +0.68 and +1.43 points of test error at 100 examples for initial weights of standard deviation 0.01 and 0.09,
            and about 2 at 20.
-Expected   on CIFAR-2 -0.03 +- 0.26 and 0.23 +- 0.92 at 100, 0.65 +- 1.46 and 0.50 +- 0.99 at 20, three seeds each; random
-           examples do as well (results/fig04_cifar2). Not run on CIFAR-10 yet.
+Expected   on CIFAR-2 -0.03 +- 0.26 and 0.23 +- 0.92 at 100, 0.65 +- 1.46 and 0.50 +- 0.99 at 20, three seeds each;
+           random examples do as well (results/fig04_cifar2). Not run on CIFAR-10 yet.
 Time       CIFAR-2, three seeds, both initialisations: 22 minutes on two CPU cores.
 Run        python launch/compress.py --config=configs/fig04.py --config.data.dir=DIR --workdir=runs/fig04
            On CIFAR-2, with every number of the schedule divided by five: --config=configs/fig04.py:cifar2

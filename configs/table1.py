@@ -2,8 +2,9 @@
 
 Claim      from 0.11 to 33.31 points: "large learning rates and small batch size" lose least.
 Expected   the opposite order of cells, Spearman's rho -0.87 (-0.97 to -0.64); 200 random examples lose less than the
-           200 smallest margins in 17 of 18 cells (results/table1). With settings for the whole run the paper's order, 0.78
-           (0.35 to 0.94), on CIFAR-2; random ones lose less in all 15 cells that separated (table1_whole_run_cifar2).
+           200 smallest margins in 17 of 18 cells (results/table1). With settings for the whole run, on CIFAR-2, the
+           paper's order, 0.78 (0.35 to 0.94); random ones lose less in all 15 cells that separated
+           (results/table1_whole_run_cifar2).
 Time       about 20 minutes on two CPU cores from separated networks on.
 Run        python launch/compress.py --config=configs/table1.py --config.data.dir=DIR --workdir=runs/table1
            The paper leaves open whether a cell's settings hold after the removal alone, as here, or for the whole run:
