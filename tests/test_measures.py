@@ -231,7 +231,8 @@ def test_what_is_not_defined_is_nan_and_the_rest_is_not():
 
 
 @pytest.mark.parametrize("kwargs,undefined", [({}, set()), ({"batch_norm": True}, set()), ({"biases": True}, set()),
-                                              ({"densenet": True}, over_margin(UNDEFINED))], ids=["plain", "batch_norm", "biases", "densenet"])
+                                              ({"densenet": True}, over_margin(UNDEFINED))],
+                         ids=["plain", "batch_norm", "biases", "densenet"])
 def test_every_measure_is_finite_where_it_is_defined(kwargs, undefined):
     found = compute(**kwargs)
     assert {m.measure_of(key).name for key in found} == set(m.MEASURES)
