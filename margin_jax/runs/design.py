@@ -47,14 +47,14 @@ def members(config: Any) -> list[Member]:
         seeds = section.seeds_per_std
         count, rest = divmod(section.networks, seeds * len(others))
         stds = np.round(np.linspace(section.init_stds[0], section.init_stds[-1], count), 12).tolist()
-        if count == 1 < len(section.init_stds) or count > 1 == len(section.init_stds):
-            raise InputError(f"config: sweep.networks = {section.networks} gives {count} standard deviations of "
-                             f"{seeds} seeds and {len(others)} settings each, and sweep.init_stds has "
-                             f"{len(section.init_stds)} value(s); change one of them")
     if rest or section.networks < len(others):
         raise InputError(f"config: sweep.networks should be a multiple of the {len(others)} combinations of learning "
                          f"rates, weight decays and random fractions, times sweep.seeds_per_std where standard "
                          f"deviations differ, got {section.networks}")
+    if len(section.init_stds) and (len(stds) > 1) != (len(section.init_stds) > 1):
+        raise InputError(f"config: sweep.networks = {section.networks} gives {len(stds)} standard deviations of "
+                         f"{seeds} seeds and {len(others)} settings each, and sweep.init_stds has "
+                         f"{len(section.init_stds)} value(s); change one of them")
     if config.seed + len(stds) * seeds > 2**32:
         raise InputError(f"config: seed should leave room for {len(stds) * seeds} seeds below 2^32, got {config.seed}")
     starts = [(std, config.seed + place * seeds + k) for place, std in enumerate(stds) for k in range(seeds)]
