@@ -2,8 +2,8 @@
 
 Claim      "larger margin distributions generalise better": the larger the area under the margin curve, the lower the
            test error; larger standard deviations of the initial weights give larger test errors.
-Expected   not measured with all 100 yet; of 40 networks at separation Spearman's correlation -0.20 (-0.49 to 0.12) where
-           the claim is above 0 (results/sweep40).
+Expected   not measured with all 100 yet; of 40 networks at separation Spearman's correlation -0.20 (-0.49 to 0.12),
+           where the claim is above 0 (results/sweep40).
 Time       40 networks to separation and 5 epochs on: 18 minutes on two CPU cores.
 Run        python launch/sweep.py --config=configs/sweep100.py --config.data.dir=DIR --workdir=runs/sweep100
            With BatchNorm: --config.model.batch_norm=True. With steps of 250 examples: --config.batch_size=250.
