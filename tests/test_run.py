@@ -76,8 +76,9 @@ class Killed(Exception):
     """Stands for a process that dies."""
 
 
-@pytest.mark.parametrize("killed_in,devices", [(1, 1), (3, 1), (5, 1), (3, 4)])
-@pytest.mark.parametrize("moment", ["train", "record", "checkpoint"])
+@pytest.mark.parametrize("moment,killed_in,devices", [
+    ("train", 1, 1), ("train", 3, 1), ("record", 1, 1), ("record", 3, 1), ("record", 5, 1), ("checkpoint", 1, 1),
+    ("checkpoint", 3, 1), ("checkpoint", 3, 4)])
 def test_an_interrupted_run_ends_bit_equal(data, tmp_path, monkeypatch, killed_in, devices, moment):
     config = run_config(data, devices=devices, compress__keep=5, compress__epochs=2, model__batch_norm=True,
                         shuffle=True, optimizer__name="adam", optimizer__learning_rate=0.01)
