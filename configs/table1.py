@@ -8,8 +8,9 @@ Expected   the opposite order of cells, Spearman's rho -0.87 (-0.97 to -0.64); 2
 Time       about 20 minutes on two CPU cores from separated networks on.
 Run        python launch/compress.py --config=configs/table1.py --config.data.dir=DIR --workdir=runs/table1
            The paper leaves open whether a cell's settings hold after the removal alone, as here, or for the whole run:
-           add --config.compress.grid_scope=whole_run --config.compress.base= --config.shuffle=True (in fixed order
-           small batches do not separate with BatchNorm). The DenseNet half: --config=configs/table1.py:densenet
+           add --config.compress.grid_scope=whole_run --config.compress.base= --config.shuffle=True (for small
+           batches in fixed order see configs/cifar10_separated.py).
+           The DenseNet half: --config=configs/table1.py:densenet
 Trial      add --config.data.name=digits --config.compress.base= --config.batch_size=100
 """
 

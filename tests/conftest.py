@@ -20,3 +20,15 @@ import jax  # noqa: E402
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+import pytest  # noqa: E402
+
+from run_helpers import write_npz  # noqa: E402
+
+
+@pytest.fixture(name="data", scope="module")
+def _data(tmp_path_factory):
+    """A small data set of a file of tests, as an .npz."""
+    path = tmp_path_factory.mktemp("data") / "own.npz"
+    write_npz(path)
+    return path

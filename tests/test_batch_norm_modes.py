@@ -10,14 +10,6 @@ from helpers import assert_trees_equal, small_network
 from margin_jax.checkpoint import Checkpoints
 from margin_jax.network import with_batch_norm
 from margin_jax.runs.compress import compress
-from run_helpers import write_npz
-
-
-@pytest.fixture(name="data", scope="module")
-def _data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "own.npz"
-    write_npz(path)
-    return path
 
 
 @pytest.fixture(name="normed", scope="module")

@@ -17,14 +17,6 @@ from margin_jax.runs import branch_run, loop
 from margin_jax.runs.compress import compress
 from margin_jax.runs.job import load_dataset, make_job
 from margin_jax.runs.train import train
-from run_helpers import write_npz
-
-
-@pytest.fixture(name="data", scope="module")
-def _data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "own.npz"
-    write_npz(path)
-    return path
 
 
 @pytest.fixture(name="done", scope="module")

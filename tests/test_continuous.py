@@ -8,19 +8,11 @@ from compress_helpers import Killed, cells_of, compression, dying, same_tables
 from margin_jax import records, tables
 from margin_jax.runs import loop
 from margin_jax.runs.compress import compress
-from run_helpers import write_npz
 
 CONTINUOUS = {"compress__mode": "continuous", "compress__schedule": ((10, 10), (4, 3), (1, 1)),
               "compress__batch_size": 0, "compress__keeps": (4,), "compress__init_stds": (0.3,),
               "compress__controls": ("random", "full", "scratch"), "compress__epochs": 4,
               "model__batch_norm": True}
-
-
-@pytest.fixture(name="data", scope="module")
-def _data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "own.npz"
-    write_npz(path)
-    return path
 
 
 @pytest.fixture(name="scheduled", scope="module")

@@ -11,20 +11,13 @@ from margin_jax.errors import InputError
 from margin_jax.runs import grid_rows, whole_run
 from margin_jax.runs.compress import compress
 from margin_jax.runs.train import train
-from run_helpers import run_config, write_npz
+from run_helpers import run_config
 
 GRID = SEPARATED | {"checkpoint_seconds": 1e9, "compress__mode": "grid", "compress__keep": 6, "compress__epochs": 2,
                     "compress__seeds": (0, 1), "compress__grid_learning_rates": (0.02, 1e38),
                     "compress__grid_batch_sizes": (6, 4), "compress__controls": ("frozen", "full", "scratch"),
                     "model__batch_norm": True}
 CLOSE = ("test_error", "drop", "drop_frozen", "moved", "loss_start", "loss_end", "train_error")
-
-
-@pytest.fixture(name="data", scope="module")
-def _data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "own.npz"
-    write_npz(path)
-    return path
 
 
 def cells_by_key(path):

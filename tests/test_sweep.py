@@ -15,19 +15,12 @@ from margin_jax.runs.members import member_path
 from margin_jax.runs.sweep import sweep
 from margin_jax.runs.train import train
 from margin_jax.runtime import Share
-from run_helpers import run_config, write_npz
+from run_helpers import run_config
 
 SWEEP = {"epochs": 25, "stop__rule": "separation", "stop__after": 1, "stop__smallest": 5, "record__every": 4,
          "sweep__networks": 7, "sweep__init_stds": (), "sweep__resamples": 20, "checkpoint_seconds": 1e9,
          "optimizer__learning_rate": 0.05}
 TABLES = ("networks.csv", "moments.csv", "audit.csv")
-
-
-@pytest.fixture(name="data", scope="module")
-def _data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "own.npz"
-    write_npz(path)
-    return path
 
 
 @pytest.fixture(name="done", scope="module")

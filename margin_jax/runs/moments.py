@@ -50,13 +50,14 @@ def read_moment(config: Any, chosen: list[Member], workdir: pathlib.Path, name: 
     for member in chosen:
         path = member_path(workdir, member)
         file = path / MOMENTS_FILE
-        here = json.loads(file.read_text(encoding="utf-8")).get(name) if file.is_file() else None
+        moments = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        here = moments.get(name)
         if here is None:
             continue
         stored = records.read_margins(path)
         ids = stored.ids
         margins.append(np.asarray(stored.margins[np.flatnonzero(stored.epochs == here["epoch"])[0]]))
-        summary, moments = records.read_json(path, "summary.json"), json.loads(file.read_text(encoding="utf-8"))
+        summary = records.read_json(path, "summary.json")
         rows.append(identity(member) | {"moment": name, **{k: here[k] for k in tables.NETWORKS if k in here}} | {
             "separation_epoch": _number(summary["separation_epoch"]),
             "convergence_epoch": _number(moments.get("convergence", {}).get("epoch"))} | {"found": here})
