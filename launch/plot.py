@@ -10,16 +10,18 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from margin_jax import cli, records  # noqa: E402
 from margin_jax.errors import InputError  # noqa: E402
-from plots import compress_figures, run_figures, sweep_figures  # noqa: E402
+from plots import compress_figures, run_figures, stability_figures, sweep_figures  # noqa: E402
 
 # By the job that config.json names; a training run names none.
-DRAW = {"train": run_figures.draw, "compress": compress_figures.draw, "sweep": sweep_figures.draw}
+DRAW = {"train": run_figures.draw, "compress": compress_figures.draw, "sweep": sweep_figures.draw,
+        "stability": stability_figures.draw}
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run, finished or not.", required=True)
 _FIGURES = flags.DEFINE_list(
-    "figures", None, f"Which to draw; default all. Of a training run: {', '.join(run_figures.FIGURES)}; of a "
+    "figures", None, f"Which to draw; default all. Of a training run: {', '.join(run_figures.FIGURES)}, and "
+    f"where its config or this names them {', '.join(run_figures.EXTRA)}; of a "
     "compression, by its mode: fig04, fig04_last20, fig05, fig10, table1; of a sweep: "
-    f"{', '.join(sweep_figures.FIGURES)}.")
+    f"{', '.join(sweep_figures.FIGURES)}; of a replace-one experiment: {', '.join(stability_figures.FIGURES)}.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where pictures are found, if not where the config says.")
 _NETWORKS = flags.DEFINE_list("networks", None, "Numbers of the two networks that fig06 of a sweep shows; default the "
                               "first two separated ones that differ in nothing but their seed.")

@@ -1,4 +1,4 @@
-"""Trains many networks of one architecture together and audits what ranks them by their test error.
+"""Trains many networks together, compares their kinds and audits what ranks them by their test error.
 
 python launch/sweep.py --config=configs/sweep100.py --config.data.dir=DIR --workdir=runs/sweep100
 

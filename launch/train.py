@@ -16,7 +16,7 @@ from ml_collections import config_flags  # noqa: E402
 
 from margin_jax import cli, runtime  # noqa: E402
 from margin_jax.runs.train import train  # noqa: E402
-from plots.run_figures import draw  # noqa: E402
+from plots.run_figures import check, draw  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, for instance configs/quickstart.py; "
                                          "override a value with --config.key=value.")
@@ -28,6 +28,7 @@ def main(argv: list[str]) -> None:
     """Trains, then draws."""
     del argv
     config = cli.read_config(CONFIG)
+    check(config.get("figures", ()))
     runtime.prepare(config.batch_size, config.devices)
     summary = train(config, WORKDIR.value)
     for warning in summary["warnings"]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from margin_jax import masks, norms
+from margin_jax import masks, norms, replace_one
 from margin_jax.config import MODEL_NAMES
 from margin_jax.data.load import NAMES as DATA_NAMES
 from margin_jax.models.initialisers import INITS
@@ -37,7 +37,8 @@ CHOICES = {
     "compress.batch_norm": BATCH_NORM, "compress.grid_scope": ("after", "whole_run"),
     "rho.mode": norms.MODES, "rho.norm": norms.KINDS,
 }
-SEVERAL = {"compress.controls": CONTROLS, "compress.grid_optimizers": OPTIMIZERS, "compress.optimizers": OPTIMIZERS}
+SEVERAL = {"stability.choices": replace_one.CHOICES,
+           "compress.controls": CONTROLS, "compress.grid_optimizers": OPTIMIZERS, "compress.optimizers": OPTIMIZERS}
 # Keys that a mode of compression does not use: they must hold their defaults, lest they seem to do something.
 UNUSED = {
     "immediate": ("compress.init_stds", "compress.optimizers"),
@@ -53,7 +54,7 @@ RANGES = (
     (("seed", "data.random_seed"), lambda v: 0 <= v < 2**32, "in 0..2^32 - 1"),
     (("micro_batch", "devices", "data.examples", "stop.after", "compress.keep", "compress.epochs",
       "compress.record_every",
-      "record.piece", "sweep.train_loss", "sweep.chunk", "optimizer.weight_decay",
+      "record.piece", "record.collapse_every", "sweep.train_loss", "sweep.chunk", "optimizer.weight_decay",
       "checkpoint_seconds", "log_every_seconds", "model.stem",
       "compress.learning_rate"), lambda v: v >= 0, ">= 0"),
     (("model.init_std", "optimizer.learning_rate"), lambda v: v > 0, "> 0"),
@@ -71,6 +72,8 @@ RANGES = (
      "distinct numbers >= 0"),
     (("sweep.random_fractions",), lambda v: _numbers(v) and _distinct(v) and all(0 <= x <= 1 for x in v),
      "distinct numbers in [0, 1]"),
+    (("sweep.batch_norms",), lambda v: all(isinstance(x, bool) for x in v) and _distinct(v),
+     "some of True and False, each once"),
     (("compress.grid_optimizers",), lambda v: len(v) > 0, "one or more optimisers"),
     (("compress.ids",), _whole, "whole numbers"),
     (("compress.keeps",), lambda v: _whole(v) and _positive(v) and _distinct(v), "distinct whole numbers > 0"),
@@ -80,5 +83,8 @@ RANGES = (
      "one or more distinct numbers > 0"),
     (("compress.grid_batch_sizes",), lambda v: len(v) > 0 and _whole(v) and _distinct(v) and min(v) >= 0,
      "one or more distinct whole numbers >= 0"),
+    (("stability.trials", "stability.chunk"), lambda v: v >= 0, ">= 0"),
+    (("stability.epochs", "stability.pool"), lambda v: v >= 1, ">= 1"),
+    (("stability.deletions",), lambda v: _whole(v) and _positive(v) and _distinct(v), "distinct whole numbers > 0"),
     (("compress.schedule",), is_schedule, "pairs (until, step) of whole numbers > 0, until falling"),
 )

@@ -63,6 +63,7 @@ def default_config() -> ConfigDict:
         },
         "compress": _compress(),
         "sweep": _sweep(),
+        "stability": _stability(),
         "rho": {
             "mode": "default",  # "all", "conv", "batch_norm"; default: batch_norm with BatchNorm, all without
             "norm": "frobenius",  # "spectral", "p"
@@ -76,9 +77,12 @@ def default_config() -> ConfigDict:
             "every": 1,  # epochs between records of margins and test error
             # Recorded margins are kept on disk at multiples of this epoch, at separation, convergence and the end.
             "margins_every": 1,
+            # Neural collapse is taken at recorded multiples of this epoch, at separation and the end; 0: never.
+            "collapse_every": 0,
             "dense_below": 0.01,  # until separation, also record where the epoch's own error is at most this share
             "piece": 0,  # rows at once in the pass over all data; 0: 50 on CPU, 1000 elsewhere
         },
+        "figures": (),  # of the paper that launch/train.py and launch/plot.py draw of a run beside the usual ones
         "checkpoint_seconds": 30.0,  # at least this long between checkpoints; 0: every epoch
         "log_every_seconds": 5.0,  # plain progress lines where the output is no terminal
     })
@@ -124,9 +128,23 @@ def _sweep() -> dict[str, Any]:
         "learning_rates": (),  # () is `optimizer.learning_rate` alone
         "weight_decays": (),  # () is `optimizer.weight_decay` alone
         "random_fractions": (),  # () is `data.random_fraction` alone
+        "batch_norms": (),  # such as (True, False), networks with and without BatchNorm; () is `model.batch_norm` alone
         "train_loss": 0.0,  # networks are also compared where their loss first is at most this; 0: not
         "chunk": 0,  # networks trained at once by a process; 0: as many as fit its devices' memory
         "resamples": 1000,  # of the bootstrap
+    }
+
+
+def _stability() -> dict[str, Any]:
+    """What launch/stability.py replaces: one training point of a separated network by one test point, many times."""
+    return {
+        "trials": 1000,  # for each choice; 0: none, the table of deletions alone
+        "choices": ("smallest", "random", "largest"),  # which point leaves, by its margin at the separated network
+        "pool": 1,  # smallest, largest: the point is one of as many; 1 is always the very smallest, as in the paper
+        "epochs": 5,  # trained on, with the point and without it
+        "base": "",  # folder of the separated networks, shared by experiments; "": in the work folder
+        "chunk": 0,  # trials at once; 0: as many as fit the devices' memory, on a CPU 16 per core
+        "deletions": (1, 20, 200),  # appendix B: how many points are deleted; () makes no such table
     }
 
 

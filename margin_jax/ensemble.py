@@ -17,7 +17,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from margin_jax.batching import Plan
-from margin_jax.evaluate import Evaluation, evaluate_function
+from margin_jax.evaluate import Evaluation, Outputs, evaluate_function, outputs_function
 from margin_jax.network import BatchStats, Network, Params
 from margin_jax.state import EpochStats, Examples, TrainState, make_state
 from margin_jax.train import epoch_function
@@ -29,7 +29,7 @@ MAPPINGS = ("vmap", "loop")
 class Ensemble(NamedTuple):
     """Compiled functions for K networks on D devices, S = ceil(K / D) on each; leaves are (D, S, ...) or (D, ...).
 
-    Examples are (D, ...) but for the labels, (D, S, N).
+    Examples are (D, ...) but for the labels, (D, S, N), or with an index for that alone, (D, S, N).
 
     Attributes:
       place: pytree (K, ...) -> (D, S, ...), padded, each part on its device.
@@ -39,6 +39,7 @@ class Ensemble(NamedTuple):
         network whose mask is empty rests: its state stays but for the epoch. The states are donated.
       evaluate: (params (D, S, ...), batch_stats, examples) -> Evaluation (D, S, N).
       evaluate_rows: the same with rows (D, S, k) int32 of each network as last argument -> Evaluation (D, S, k).
+      outputs: (params, batch_stats, examples (D, ...)) -> Outputs (D, S, M) of all M rows, whatever the index.
     """
 
     place: Callable[[Any], Any]
@@ -46,6 +47,7 @@ class Ensemble(NamedTuple):
     run_epoch: Callable[[TrainState, Examples, jax.Array, jax.Array, Plan], tuple[TrainState, EpochStats]]
     evaluate: Callable[[Params, BatchStats, Examples], Evaluation]
     evaluate_rows: Callable[[Params, BatchStats, Examples, jax.Array], Evaluation]
+    outputs: Callable[[Params, BatchStats, Examples], Outputs]
 
 
 def join(tree: Any, count: int) -> Any:
@@ -71,6 +73,11 @@ def _mapped(fn: Callable[[Any], Any], mapping: str) -> Callable[[Any], Any]:
     return jax.vmap(fn) if mapping == "vmap" else lambda tree: lax.map(fn, tree)
 
 
+def _own(examples: Examples) -> dict[str, jax.Array]:
+    """What of the examples each network has for itself."""
+    return {"labels": examples.labels} if examples.index is None else {"index": examples.index}
+
+
 def make_ensemble(network: Network, optimizer: optax.GradientTransformation, shuffle: bool, piece: int,
                   devices: Sequence[jax.Device], mapping: str) -> Ensemble:
     """Compiles training and measuring of many networks.
@@ -92,14 +99,15 @@ def make_ensemble(network: Network, optimizer: optax.GradientTransformation, shu
     if mapping not in MAPPINGS or not devices:
         raise ValueError(f"expected a mapping of {MAPPINGS} and devices, got {mapping!r} and {len(devices)} devices")
     epoch, measure = epoch_function(network, optimizer, shuffle), evaluate_function(network, piece)
+    give = outputs_function(network, piece)
     sharding = NamedSharding(Mesh(np.array(devices), (NETWORKS,)), PartitionSpec(NETWORKS))
 
     def run_epoch(states: TrainState, examples: Examples, masks: jax.Array, batch: jax.Array,
                   plan: Plan) -> tuple[TrainState, EpochStats]:
-        def of_one(one: tuple[TrainState, jax.Array, jax.Array]) -> tuple[TrainState, EpochStats]:
-            return epoch(one[0], examples._replace(labels=one[2]), one[1], batch, plan)
+        def of_one(one: tuple[TrainState, jax.Array, dict[str, jax.Array]]) -> tuple[TrainState, EpochStats]:
+            return epoch(one[0], examples._replace(**one[2]), one[1], batch, plan)
 
-        return _mapped(of_one, mapping)((states, masks, examples.labels))
+        return _mapped(of_one, mapping)((states, masks, _own(examples)))
 
     def evaluate(params: Params, batch_stats: BatchStats, examples: Examples) -> Evaluation:
         def of_one(one: tuple[Params, BatchStats, jax.Array]) -> Evaluation:
@@ -113,6 +121,9 @@ def make_ensemble(network: Network, optimizer: optax.GradientTransformation, shu
             return measure(one[0], one[1], chosen)
 
         return _mapped(of_one, mapping)((params, batch_stats, examples.labels, rows))
+
+    def outputs(params: Params, batch_stats: BatchStats, examples: Examples) -> Outputs:
+        return _mapped(lambda one: give(*one, examples), mapping)((params, batch_stats))
 
     def place(tree: Any) -> Any:
         def padded(leaf: Any) -> np.ndarray:
@@ -129,4 +140,4 @@ def make_ensemble(network: Network, optimizer: optax.GradientTransformation, shu
 
     return Ensemble(place, copy,
                     jax.pmap(run_epoch, NETWORKS, devices=devices, static_broadcasted_argnums=4, donate_argnums=0),
-                    jax.pmap(evaluate, NETWORKS, devices=devices), jax.pmap(evaluate_rows, NETWORKS, devices=devices))
+                    *(jax.pmap(fn, NETWORKS, devices=devices) for fn in (evaluate, evaluate_rows, outputs)))

@@ -28,7 +28,39 @@ class Evaluation(NamedTuple):
     losses: jax.Array
 
 
+class Outputs(NamedTuple):
+    """What a network gives for every example, in the order of `Examples`.
+
+    Attributes:
+      margins: (N,) float32, raw margins on logits.
+      losses: (N,) float32, cross-entropy in nats.
+      logits: (N, C) float32.
+    """
+
+    margins: jax.Array
+    losses: jax.Array
+    logits: jax.Array
+
+
 Evaluate = Callable[[Params, BatchStats, Examples], Evaluation]
+
+
+def _of_rows(network: Network, params: Params, batch_stats: BatchStats,
+             examples: Examples) -> Callable[[jax.Array, jax.Array], Outputs]:
+    def of_rows(images: jax.Array, labels: jax.Array) -> Outputs:
+        logits = network.logits(params, batch_stats, standardised(images, examples))
+        return Outputs(margins(logits, labels), optax.softmax_cross_entropy_with_integer_labels(logits, labels), logits)
+
+    return of_rows
+
+
+def outputs_function(network: Network, piece: int) -> Callable[[Params, BatchStats, Examples], Outputs]:
+    """The pass of one architecture that keeps the logits, not compiled; arguments as of `make_evaluate`."""
+
+    def outputs(params: Params, batch_stats: BatchStats, examples: Examples) -> Outputs:
+        return map_pieces(_of_rows(network, params, batch_stats, examples), (examples.images, examples.labels), piece)
+
+    return outputs
 
 
 def evaluate_function(network: Network, piece: int) -> Evaluate:
@@ -36,8 +68,8 @@ def evaluate_function(network: Network, piece: int) -> Evaluate:
 
     def evaluate(params: Params, batch_stats: BatchStats, examples: Examples) -> Evaluation:
         def rows(images: jax.Array, labels: jax.Array) -> Evaluation:
-            logits = network.logits(params, batch_stats, standardised(images, examples))
-            return Evaluation(margins(logits, labels), optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+            found = _of_rows(network, params, batch_stats, examples)(images, labels)
+            return Evaluation(found.margins, found.losses)
 
         return map_pieces(rows, (examples.images, examples.labels), piece)
 

@@ -13,6 +13,7 @@ BatchStats = Any
 # running statistics follow them. "frozen": the same steps, but the running statistics, which evaluation uses, stay.
 # "fixed": the running statistics stay and normalise the steps too.
 BATCH_NORM = ("tracked", "frozen", "fixed")
+FEATURES = "features"  # the name under which a Flax module sows the input of its last dense layer
 
 
 class Network(NamedTuple):
@@ -23,16 +24,23 @@ class Network(NamedTuple):
       forward: (params, batch_stats, x (B, H, W, C), weights (B,)) -> (logits (B, C), new batch_stats), in training.
       logits: (params, batch_stats, x (B, H, W, C)) -> logits (B, C), in evaluation.
       batched: whether the examples of a batch interact, as BatchNorm makes them do.
+      features: (params, batch_stats, x (B, H, W, C)) -> (B, D), the input of the last dense layer, in evaluation:
+        with `classifier(params)` they give the logits.
     """
 
     init: Callable[[jax.Array, jax.Array], tuple[Params, BatchStats]]
     forward: Callable[[Params, BatchStats, jax.Array, jax.Array], tuple[jax.Array, BatchStats]]
     logits: Callable[[Params, BatchStats, jax.Array], jax.Array]
     batched: bool
+    features: Callable[[Params, BatchStats, jax.Array], jax.Array]
 
 
 def from_flax(module: nn.Module, batched: bool) -> Network:
-    """Wraps a Flax module called as `module(x, train, weights)`, with its running statistics in `batch_stats`."""
+    """Wraps a Flax module called as `module(x, train, weights)`, with its running statistics in `batch_stats`.
+
+    For `features` the module sows the input of its last dense layer, called `dense`, as FEATURES; nothing else needs
+    it. Sowing costs nothing where it is not asked for: the collection is then immutable, and the call does nothing.
+    """
 
     def init(key: jax.Array, images: jax.Array) -> tuple[Params, BatchStats]:
         variables = module.init(key, images, True, jnp.ones(images.shape[0]))
@@ -47,7 +55,23 @@ def from_flax(module: nn.Module, batched: bool) -> Network:
     def logits(params: Params, batch_stats: BatchStats, x: jax.Array) -> jax.Array:
         return module.apply({"params": params, "batch_stats": batch_stats}, x, False, jnp.ones(x.shape[0]))
 
-    return Network(init, forward, logits, batched)
+    def features(params: Params, batch_stats: BatchStats, x: jax.Array) -> jax.Array:
+        _, sown = module.apply({"params": params, "batch_stats": batch_stats}, x, False, jnp.ones(x.shape[0]),
+                               mutable=["intermediates"])
+        found = sown.get("intermediates", {}).get(FEATURES)
+        if found is None:
+            raise ValueError(f"expected a module that sows the input of its last dense layer as {FEATURES!r} in "
+                             f"'intermediates', got {type(module).__name__}, which does not; add "
+                             f"self.sow('intermediates', {FEATURES!r}, x) before that layer")
+        return found[0]
+
+    return Network(init, forward, logits, batched, features)
+
+
+def classifier(params: Params) -> tuple[jax.Array, jax.Array]:
+    """Weights (D, C) and biases (C,), zeros without, of the last dense layer: logits = features @ weights + biases."""
+    layer = params["dense"]
+    return layer["kernel"], layer.get("bias", jnp.zeros(layer["kernel"].shape[1], layer["kernel"].dtype))
 
 
 def with_batch_norm(network: Network, mode: str) -> Network:

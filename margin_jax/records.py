@@ -2,11 +2,15 @@
 
 import csv
 import json
+import os
 import pathlib
+import struct
+import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from margin_jax import tables
 from margin_jax.errors import InputError
 
 METRICS = ("epoch", "train_loss", "train_error", "test_loss", "test_error", "rho", "margin_min", "margin_auc", "kept",
@@ -64,6 +68,16 @@ def read_metrics(workdir: str | pathlib.Path) -> dict[str, np.ndarray]:
             for name in METRICS}
 
 
+def read_collapse(workdir: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """Columns of collapse.csv, each (E',): int64 for epoch, float64 for NC1 to NC4 (`margin_jax.collapse.Collapse`).
+
+    Raises:
+      InputError: no such table, which a run has whose record.collapse_every is not 0, or nothing recorded yet.
+    """
+    table = tables.read_table(workdir, "collapse.csv")
+    return table | {"epoch": table["epoch"].astype(np.int64)}
+
+
 def read_mask(workdir: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Arrays of mask.npz, each (N,): ids, labels, true_labels, mask (kept now), removed_epoch (-1 where kept)."""
     with np.load(_need(pathlib.Path(workdir) / "mask.npz")) as file:
@@ -71,21 +85,31 @@ def read_mask(workdir: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def read_margins(workdir: str | pathlib.Path) -> Margins:
-    """The margins of a run, finished or not.
+    """The margins of a run, finished or not, as a map of the file: of many epochs, only what is used is read.
 
     Raises:
       InputError: no run folder, or nothing recorded yet.
     """
     workdir = pathlib.Path(workdir)
-    if (workdir / "margins.npz").is_file():
-        with np.load(workdir / "margins.npz") as file:
-            return Margins(*(file[name] for name in Margins._fields))
+    path = workdir / "margins.npz"
+    found = None if path.is_file() else _read_partial(workdir)
+    if found is not None:
+        return found
+    if not path.is_file():  # looked for again: a run that ended meanwhile has put it in the place of PARTIAL
+        raise InputError(f"{workdir} has no recorded epoch: the run has just started, or diverged before its first one")
+    with np.load(path) as file:
+        whole = {name: file[name] for name in Margins._fields if name != "margins"}
+    return Margins(**whole, margins=_mapped(path, "margins"))
+
+
+def _read_partial(workdir: pathlib.Path) -> Margins | None:
+    """The margins of a run that goes on, None where no epoch is recorded whole."""
     mask, metrics = read_mask(workdir), read_metrics(workdir)
     rows = partial_rows(workdir / PARTIAL, mask["ids"].size)
     epochs = np.ascontiguousarray(rows[:, 0]).view(np.int32).astype(np.int64)
     epochs = epochs[:np.searchsorted(epochs, metrics["epoch"][-1:].sum(), side="right")]  # with their line of metrics
     if not epochs.size or not metrics["epoch"].size:
-        raise InputError(f"{workdir} has no recorded epoch: the run has just started, or diverged before its first one")
+        return None
     rho = metrics["rho"][np.searchsorted(metrics["epoch"], epochs)]
     return Margins(epochs, mask["ids"], mask["labels"], rows[:epochs.size, 1:], rho)
 
@@ -95,3 +119,16 @@ def partial_rows(path: pathlib.Path, count: int) -> np.ndarray:
     stored = path.stat().st_size // (4 * (count + 1)) if path.is_file() else 0
     return np.memmap(path, np.float32, "r", shape=(stored, count + 1)) if stored else np.empty((0, count + 1),
                                                                                               np.float32)
+
+
+def _mapped(path: pathlib.Path, name: str) -> np.ndarray:
+    """An array of a .npz as a read-only map, which np.load cannot give; read whole where it is packed otherwise."""
+    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+        member = archive.getinfo(f"{name}.npy")
+        file.seek(member.header_offset + 26)  # the end of the member's own header: lengths of its name and extra field
+        file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
+        if member.compress_type == zipfile.ZIP_STORED and np.lib.format.read_magic(file) == (1, 0):
+            shape, by_column, kind = np.lib.format.read_array_header_1_0(file)
+            return np.memmap(path, kind, "r", file.tell(), shape, "F" if by_column else "C")
+    with np.load(path) as loaded:
+        return loaded[name]

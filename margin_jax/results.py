@@ -132,12 +132,15 @@ class RunFolder:
         """Cuts off everything recorded after `epoch`, or starts the records; `count` is N."""
         (self.path / "margins.npz").unlink(missing_ok=True)  # left by a process that ended inside `finish`
         _cut(self.path / "metrics.csv", records.METRICS, epoch)
-        if (self.path / "removals.csv").is_file():
-            _cut(self.path / "removals.csv", tables.REMOVALS, epoch)
+        for name in ("removals.csv", "collapse.csv"):
+            if (self.path / name).is_file():
+                _cut(self.path / name, tables.COLUMNS[name], epoch)
         partial = self.path / records.PARTIAL
         if partial.is_file():
-            epochs = np.ascontiguousarray(records.partial_rows(partial, count)[:, 0]).view(np.int32)
-            os.truncate(partial, 4 * (count + 1) * int((epochs <= epoch).sum()))
+            rows = records.partial_rows(partial, count)
+            kept = int((np.ascontiguousarray(rows[:, 0]).view(np.int32) <= epoch).sum())
+            # A new file: cutting off what a reader has mapped would end the reader.
+            _replace(partial, lambda file: rows[:kept].tofile(file))
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Assembles margins.npz from what was recorded and writes summary.json, after which the run is over."""

@@ -18,12 +18,15 @@ class Examples(NamedTuple):
       labels: (N,) int32.
       mean: (C,) float32, subtracted from every pixel of a channel.
       std: (C,) float32, by which the difference is divided.
+      index: (N',) int32 rows of `images` and `labels` that make up the training set, in its order, where these hold
+        more than it; None where they are the training set.
     """
 
     images: jax.Array
     labels: jax.Array
     mean: jax.Array
     std: jax.Array
+    index: jax.Array | None = None
 
 
 class TrainState(NamedTuple):
@@ -72,6 +75,12 @@ def make_examples(images: np.ndarray, labels: np.ndarray, mean: np.ndarray, std:
 def standardised(images: jax.Array, examples: Examples) -> jax.Array:
     """Pixels (B, H, W, C) of any dtype as float32 with the mean and std of `examples` applied per channel."""
     return (images.astype(jnp.float32) - examples.mean[None, None, None]) / examples.std[None, None, None]
+
+
+def training_rows(examples: Examples, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Standardised pixels (P, H, W, C) float32 and labels (P,) of some rows (P,) int32 of the training set."""
+    rows = rows if examples.index is None else examples.index[rows]
+    return standardised(examples.images[rows], examples), examples.labels[rows]
 
 
 def seed_keys(seed: int) -> jax.Array:

@@ -21,20 +21,38 @@ REMOVALS = ("step", "kept", "epochs", "separated", "test_error", "rule", "seed",
             "loss", "moved")
 # One row per measure, target, statistic and moment of a sweep.
 AUDIT = ("measure", "target", "statistic", "value", "low", "high", "networks", "moment")
+# One row per trial of replace-one stability: how the network trained on with a point replaced differs from the one
+# trained on without (errors in points, margins normalised); labels and normalised margins of the two points at the
+# separated network; training error of the first, and its relative parameter distance from the second.
+TRIALS = ("trial", "choice", "out_id", "in_id", "d_test_loss", "d_test_error", "d_rho", "d_output", "d_margin_min",
+          "out_label", "in_label", "out_margin", "in_margin", "train_error", "moved", "status", "reason")
+# One row per epoch whose neural collapse was taken: NC1 to NC4 of the kept training examples, shares from 0 to 1; of
+# the test set NC1 around its own class means, and NC4 with those of the training examples.
+COLLAPSE = ("epoch", "nc1", "nc2_norms", "nc2_angles", "nc2_norms_weights", "nc2_angles_weights", "nc3", "nc4",
+            "nc1_test", "nc4_test")
+# One row per equation of appendix B, layer, minimum, choice of examples, draw and number of them removed; `residual`,
+# `relative`, `change` and `weight` as of margin_jax.deletion.Residual, `examples` those that are left.
+DELETION = ("equation", "layer", "minimum", "choice", "draw", "removed", "examples", "residual", "relative", "change",
+            "weight")
 # One row per network of a sweep, and then a column per measure; moments.csv has the column `moment` before them.
-NETWORKS = ("network", "init_std", "seed", "learning_rate", "weight_decay", "random_fraction", "status", "epoch",
-            "separation_epoch", "convergence_epoch", "train_loss", "train_error", "test_loss", "test_error", "rho",
-            "margin_min", "margin_auc")
+NETWORKS = ("network", "init_std", "seed", "learning_rate", "weight_decay", "random_fraction", "batch_norm", "status",
+            "epoch", "separation_epoch", "convergence_epoch", "train_loss", "train_error", "test_loss", "test_error",
+            "rho", "margin_min", "margin_auc")
+LATER = ("batch_norm",)  # columns that tables of earlier versions lack: NaN there
 # Where networks of a sweep are compared: data separation, the first record whose training loss is small enough, margin
 # convergence, the end of training.
 MOMENTS = ("separation", "loss", "convergence", "end")
-COLUMNS = {"cells.csv": CELLS, "curves.csv": CURVES, "removals.csv": REMOVALS, "audit.csv": AUDIT}
-_JOBS = {"audit.csv": "launch/sweep.py"}
+COLUMNS = {"cells.csv": CELLS, "curves.csv": CURVES, "removals.csv": REMOVALS, "audit.csv": AUDIT, "trials.csv": TRIALS,
+           "collapse.csv": COLLAPSE, "deletion.csv": DELETION}
+_JOBS = {"audit.csv": "launch/sweep.py", "trials.csv": "launch/stability.py", "deletion.csv": "launch/stability.py",
+         "collapse.csv": "launch/train.py with record.collapse_every"}
 KEPT_IDS = "kept_ids.json"
 # The other columns are numbers.
-TEXT = ("optimizer", "rule", "scope", "status", "reason", "base", "measure", "target", "statistic", "moment")
+TEXT = ("optimizer", "rule", "scope", "status", "reason", "base", "measure", "target", "statistic", "moment",
+        "choice", "layer", "minimum")
 WHOLE = ("batch_size", "seed", "kept", "updates", "epochs", "epoch", "step", "separated", "network", "networks",
-         "separation_epoch", "convergence_epoch")
+         "separation_epoch", "convergence_epoch", "batch_norm",
+         "trial", "out_id", "in_id", "out_label", "in_label", "equation", "draw", "removed", "examples")
 
 Table = dict[str, np.ndarray]
 
@@ -78,10 +96,11 @@ def read_networks(workdir: str | pathlib.Path, name: str = "networks.csv") -> Ta
         raise InputError(f"{path.parent} has no {name}, which a sweep writes when all networks are trained; give the "
                          "--workdir of launch/sweep.py, or run its command again to continue it")
     rows = _lines(path)
-    if not rows or not set(NETWORKS) <= set(rows[0]):
+    if not rows or not set(NETWORKS) - set(LATER) <= set(rows[0]):
         raise InputError(f"{path} should have the columns {', '.join(NETWORKS)}, got "
                          f"{', '.join(rows[0]) if rows else 'nothing'}; run the sweep again in a new folder")
-    return _columns(rows[1:], tuple(rows[0]), path)
+    table = _columns(rows[1:], tuple(rows[0]), path)
+    return {name: np.full(len(rows) - 1, np.nan) for name in LATER} | table
 
 
 def _lines(path: pathlib.Path) -> list[list[str]]:

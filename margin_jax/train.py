@@ -16,7 +16,7 @@ from margin_jax.batching import Plan, epoch_order, piece_rows
 from margin_jax.devices import ROWS, compile_on, share_of, total
 from margin_jax.margins import margins
 from margin_jax.network import BatchStats, Network, Params
-from margin_jax.state import EpochStats, Examples, TrainState, standardised
+from margin_jax.state import EpochStats, Examples, TrainState, training_rows
 
 Gradients = tuple[Params, BatchStats, jax.Array]  # gradient, running statistics, loss
 RunEpoch = Callable[[TrainState, Examples, jax.Array, jax.Array, Plan], tuple[TrainState, EpochStats]]
@@ -39,7 +39,7 @@ def piece_gradients(network: Network, params: Params, batch_stats: BatchStats, e
       Gradient pytree, new running statistics and the loss's share () float32; and the margins (P,) float32 before the
       update, 0 in rows of weight 0.
     """
-    x, labels = standardised(examples.images[rows], examples), examples.labels[rows]
+    x, labels = training_rows(examples, rows)
 
     def loss_fn(params: Params) -> tuple[jax.Array, tuple[BatchStats, jax.Array]]:
         logits, updated = network.forward(params, batch_stats, x, weights)

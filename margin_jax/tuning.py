@@ -78,3 +78,8 @@ def networks_at_once(free: int, state: int, work: int, mapping: str) -> int:
     """
     fits = free // (state + work) if mapping == "vmap" else (free - work) // state
     return max(1, int(fits))
+
+
+def trials_at_once(mapping: str) -> int:
+    """Most trials of an experiment at once on one device: more are no faster, and an interruption loses them all."""
+    return 16 if mapping == "loop" else 256

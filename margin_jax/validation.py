@@ -97,11 +97,44 @@ def validate_sweep(config: Any) -> None:
     """Checks what launch/sweep.py needs beyond `validate`.
 
     Raises:
-      InputError: a removal, which a sweep does not make.
+      InputError: a removal, which a sweep does not make, or BatchNorm for a network or a rho that cannot be without.
     """
     flat = flatten(config)
     _need(flat, "compress.keep", flat["compress.keep"] == 0, "0 in a sweep, which removes nothing")
     _need(flat, "compress.mode", flat["compress.mode"] == "immediate", "'immediate' in a sweep, which removes nothing")
+    _need(flat, "record.collapse_every", flat["record.collapse_every"] == 0,
+          "0 in a sweep, whose networks do not record it; launch/train.py does")
+    without = False in flat["sweep.batch_norms"]
+    _need(flat, "sweep.batch_norms", not without or flat["model.name"] == "convnet",
+          "() or (True,) with model.name=densenet, which always has BatchNorm")
+    _need(flat, "rho.mode", not without or flat["rho.mode"] != "batch_norm",
+          "default, all or conv where sweep.batch_norms has networks without BatchNorm")
+
+
+def validate_stability(config: Any, train: int | None = None, test: int | None = None) -> None:
+    """Checks what launch/stability.py needs beyond `validate`.
+
+    Args:
+      config: a ConfigDict or nested dict, valid by itself.
+      train, test: how many examples there are, where that is known.
+
+    Raises:
+      InputError: a removal, a stop rule that does not wait for data separation, nothing to do, or too few examples.
+    """
+    flat = flatten(config)
+    _need(flat, "compress.keep", flat["compress.keep"] == 0, "0 in launch/stability.py, which keeps every example")
+    _need(flat, "compress.mode", flat["compress.mode"] == "immediate", "'immediate' in launch/stability.py")
+    _need(flat, "stop.rule", flat["stop.rule"] != "epochs",
+          "separation or convergence, since a point is replaced once the data are separated")
+    trials = flat["stability.trials"] > 0
+    _need(flat, "stability.trials", trials or len(flat["stability.deletions"]) > 0,
+          "> 0 where stability.deletions is (), or nothing is left to do")
+    _need(flat, "stability.choices", not trials or len(flat["stability.choices"]) > 0, "one or more choices")
+    if train is not None:
+        _need(flat, "stability.pool", flat["stability.pool"] <= train, f"at most the {train} training examples")
+    if test is not None and trials and test < 2:
+        raise InputError(f"data: expected 2 or more test examples, one of which takes the place of a training example, "
+                         f"got {test}")
 
 
 def validate_with_data(config: Any, ids: np.ndarray) -> None:

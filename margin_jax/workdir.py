@@ -10,7 +10,8 @@ from margin_jax.config import default_config, flatten
 from margin_jax.errors import InputError
 
 # These change no result.
-MOVABLE = ("data.dir", "data.cache_dir", "compress.base", "checkpoint_seconds", "log_every_seconds")
+MOVABLE = ("data.dir", "data.cache_dir", "compress.base", "stability.base", "figures",
+           "checkpoint_seconds", "log_every_seconds")
 NEW, OPEN, OVER = "new", "open", "over"
 
 

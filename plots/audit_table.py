@@ -28,7 +28,8 @@ def text(sweep: Sweep, moment: Moment, audit: Table, data: str) -> str:
     found = {target: verdicts.verdicts(audit, moment.name, target) for target in TARGETS if target in targets}
     if not found:
         raise Lacking(f"{sweep.workdir}: audit.csv has no row of the moment {moment.name!r}: too few networks had "
-                      f"separated at {WHEN[moment.name]}; train more, or for longer")
+                      f"separated at {WHEN[moment.name]}, or they are of several kinds, which are not ranked against "
+                      "one another; train more, or for longer")
     grids = [_ranking(judged.measures(one), judged.statistics(one), target, moment, data)
              for target, one in found.items()]
     first = next(iter(found))

@@ -8,7 +8,7 @@ import numpy as np
 
 from margin_jax.tables import Table
 from plots import intervals, order, paper, style, verdicts
-from plots.sweep_folder import FEWEST, WHEN, Lacking, Moment, Sweep, varied
+from plots.sweep_folder import FEWEST, KINDS, VARIED, WHEN, Lacking, Moment, Sweep, varied
 from plots.verdicts import NONE, Verdict
 
 AUC = "auc_mean"
@@ -62,10 +62,14 @@ def gather(sweep: Sweep, moment: Moment, audit: Table) -> Numbers:
       audit: columns of audit.csv, each (Q,); may be empty.
 
     Raises:
-      Lacking: fewer than two separated networks with numbers.
+      Lacking: fewer than two separated networks with numbers, or networks with other labels or rho than others.
       InputError: a network's run folder lacks its margins.
     """
     table = moment.separated
+    several = [VARIED[name] for name in KINDS if np.unique(sweep.networks[name]).size > 1]  # NaN counts as one
+    if several:
+        raise Lacking(f"figure 2 ranks networks of one kind, and those of {sweep.workdir} differ in "
+                      f"{' and '.join(several)}")
     good = np.isfinite(table["test_error"]) & np.isfinite(table.get(AUC, table["margin_auc"]))
     rows = {name: column[good] for name, column in table.items()}
     total, size = sweep.networks["network"].size, int(good.sum())

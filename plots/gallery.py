@@ -64,7 +64,7 @@ def fill(fig: FigureBase, images: np.ndarray, shown: Smallest, value_range: tupl
         axes.set_axis_off()
         axes.set_anchor("N")
     power = 0 if shown.margins is None else scales.power_of_ten(shown.margins)
-    for place, (axes, image) in enumerate(zip(panels, _to_unit(images, value_range))):
+    for place, (axes, image) in enumerate(zip(panels, to_unit(images, value_range))):
         axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         label, true = shown.labels[place], shown.true_labels[place]
         text = [f"id {shown.ids[place]}", _short(label)] + [f"true: {_short(true)}"] * (label != true)
@@ -79,7 +79,8 @@ def _short(name: str, most: int = 10) -> str:
     return name if len(name) <= most else f"{name[:most - 1]}…"
 
 
-def _to_unit(images: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+def to_unit(images: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    """Pictures in [0, 1]: (k, H, W, 3) where there are three channels, else (k, H, W), the mean of them."""
     low, high = value_range
     unit = np.clip((images.astype(np.float64) - low) / ((high - low) or 1.0), 0.0, 1.0)
     return unit if images.shape[-1] == 3 else unit.mean(axis=-1)
@@ -104,7 +105,8 @@ def load_data(keys: Mapping[str, Any], data_dir: str = "") -> "Dataset":
     from margin_jax import data  # here, so that the other figures do not wait for the readers of data sets
 
     return data.load(keys["name"], data_dir=data_dir or keys["dir"], cache_dir=keys["cache_dir"],
-                     classes=keys["classes"], random_fraction=keys["random_fraction"], random_seed=keys["random_seed"])
+                     classes=keys["classes"], examples=keys.get("examples", 0),  # absent in runs of earlier versions
+                     random_fraction=keys["random_fraction"], random_seed=keys["random_seed"])
 
 
 def read_pictures(run: Recorded, ids: np.ndarray, data_dir: str = "") -> tuple[np.ndarray, tuple[float, float]]:

@@ -27,7 +27,7 @@ def figure(margins: np.ndarray, ids: np.ndarray, epoch: int, of_what: str = "") 
     fig = style.new_figure(style.SINGLE, 2.1)
     axes = fig.subplots()
     if values.size:
-        counts, edges = np.histogram(values, BINS, _range(values))
+        counts, edges = np.histogram(values, BINS, limits(values))
         bars = axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=style.BLUE, edgecolor="white",
                         linewidth=0.6)
         # White behind the count, where the line at zero would cross it.
@@ -48,7 +48,8 @@ def figure(margins: np.ndarray, ids: np.ndarray, epoch: int, of_what: str = "") 
     return fig
 
 
-def _range(values: np.ndarray) -> tuple[float, float]:
+def limits(values: np.ndarray) -> tuple[float, float]:
+    """The range of ascending values (n,), widened where they are all one."""
     low, high = float(values[0]), float(values[-1])
     if high - low > 1e-12 * max(abs(low), abs(high)):
         return low, high

@@ -49,3 +49,12 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
             (stats.rankdata(first, axis=1), stats.rankdata(second, axis=1)))
     with np.errstate(invalid="ignore"):
         return (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's correlation of two columns (n,), ties at their mean rank; NaN below three pairs or without variation.
+
+    Pairs that are not both finite are left out. scipy.stats.spearmanr warns of a column without variation.
+    """
+    both = np.isfinite(first) & np.isfinite(second)
+    return float(_spearman(first[both][None], second[both][None])[0]) if both.sum() >= FEWEST else np.nan

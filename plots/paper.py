@@ -38,3 +38,21 @@ FIG02_GAMMAS = {"count": 0.01, "auc": 0.1}  # of normalised margins, rho over co
 # Figure 6 and section 5, two networks on CIFAR-2 of init std 0.01: test errors, overlap@200 (text and caption differ).
 FIG06_ERRORS = (3.54, 4.65)
 FIG06_OVERLAP = (60, 63)
+# Figures 7 and 15: the epoch of data separation at batch size 1. Figures 8 and 9: that of figure 8, the last epochs.
+FIG07_SEPARATION, FIG15_SEPARATION = 40, 60
+FIG08_SEPARATION, FIG08_LAST, FIG09_LAST = 25, 60, 100
+# Share (%) of the final smallest margins present at data separation, by their number; section 5 repeats the 40.
+SUPPORT_PRESENT = {"fig08": {20: 55}, "fig09": {20: 85, 100: 40}}
+# Figures 1 and 12, natural and random labels on CIFAR-10 (sections 4.1 and C.3): claims, and how many of the 100
+# smallest margins the first of ten bins holds, natural and random.
+FIG01_CLAIM = "the margins for all datapoints are larger for natural labels than for randomized labels"
+FIG01_BINS_CLAIM = "the first of ten bins holds fewer of the 100 smallest margins for natural labels"
+FIG01_FIRST_BIN = (1, 14)
+FIG12_CLAIMS = {"larger": "the smallest margin is larger for natural labels",
+                "later": "random labels take longer to separate"}
+# Figure 3, section 4.3: a claim without a number.
+FIG03_CLAIM = "margins flatten with both BatchNorm and L2, and not with one or none of them"
+# Figure 11 and section C.2, replace-one stability: claims without numbers; epochs and data set are not given either.
+FIG11_CLAIMS = {"d_test_loss": "replacing the point of smallest margin changes the test loss more than a random one",
+                "d_rho": "replacing the point of smallest margin changes rho more than a random one"}
+FIG11_TRIALS = 1000

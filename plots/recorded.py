@@ -10,6 +10,10 @@ from margin_jax import records
 from margin_jax.errors import InputError
 
 
+class Lacking(InputError):
+    """A run that is whole, but not made for a figure: too few epochs or examples, or some left out."""
+
+
 class Removal(NamedTuple):
     """Examples left out after an epoch: the epoch, and how many stayed."""
 

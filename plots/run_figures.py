@@ -1,23 +1,37 @@
 """Draws the figures of one run folder."""
 
+import logging
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from matplotlib.figure import Figure
 
 from margin_jax.errors import InputError
 from margin_jax.nearest import nearest
-from plots import curves, errors, gallery, histogram, per_class, style
-from plots.recorded import Recorded, read_run
+from plots import collapse, course_figures, curves, errors, gallery, histogram, per_class, style
+from plots.recorded import Lacking, Recorded, read_run
 
-# The gallery last: it alone needs the data set, which may not lie on the machine that draws.
+_log = logging.getLogger(__name__)
 FIGURES: dict[str, Callable[[Recorded, str], Figure]] = {
     "errors": lambda run, _: errors.from_run(run),
     "curves": lambda run, _: curves.from_run(run),
     "per_class": lambda run, _: per_class.from_run(run),
     "histogram": lambda run, _: histogram.from_run(run),
+    "collapse": lambda run, _: collapse.from_run(run),
     "gallery": gallery.from_run,
 }
+TABLES = {"collapse": "collapse.csv"}  # what not every run records: drawn unasked where it is there
+
+EXTRA = course_figures.FIGURES  # drawn where the caller or the run's config names them
+PICTURES = ("gallery", *course_figures.PICTURES)  # last: they need the data set, which may not lie where one draws
+
+
+def check(names: Iterable[str]) -> None:
+    """Checks names of figures; raises InputError at one that a run does not have."""
+    for name in names:
+        if name not in {**FIGURES, **EXTRA}:
+            raise InputError(f"no figure is called {name!r}; nearest is {nearest(name, [*FIGURES, *EXTRA])!r} of "
+                             f"{', '.join([*FIGURES, *EXTRA])}")
 
 
 def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_dir: str = "") -> list[pathlib.Path]:
@@ -25,31 +39,44 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
 
     Args:
       workdir: the run folder.
-      names: keys of `FIGURES`; None draws all.
-      data_dir: where the gallery finds the data set, if not where the run's config says.
+      names: keys of `FIGURES` and `EXTRA`; None draws all of `FIGURES` that the run has recorded what they need for,
+        and those of `EXTRA` that its config names, and logs which of these it is not made for.
+      data_dir: where pictures find the data set, if not where the run's config says.
 
     Returns:
-      The files written: a PNG and a PDF per figure, and for the gallery the ids in gallery.json.
+      The files written: a PNG and a PDF per figure, and what many of them show in numbers as JSON.
 
     Raises:
-      InputError: an unknown name, no run in `workdir`, nothing recorded yet, or no data set for the gallery; in this
-        last case every other figure has been drawn.
+      InputError: an unknown name, no run in `workdir`, nothing recorded yet, a figure asked for that the run is not
+        made for, or no data set for pictures; in this last case every other figure has been drawn.
     """
-    wanted = list(FIGURES) if names is None else list(names)
-    for name in wanted:
-        if name not in FIGURES:
-            raise InputError(f"no figure is called {name!r}; nearest is {nearest(name, FIGURES)!r} of "
-                             f"{', '.join(FIGURES)}")
+    check(names or ())
     run = read_run(workdir)
-    folder = run.workdir / "figures"
+    wanted = _unasked(run) if names is None else list(names)
     paths: list[pathlib.Path] = []
-    for name in (name for name in FIGURES if name in wanted):
+    for name in sorted([*FIGURES, *EXTRA], key=lambda name: name in PICTURES):
         try:
-            drawn = FIGURES[name](run, data_dir)
+            paths += _draw_one(run, name, data_dir) if name in wanted else []
         except InputError as error:
+            if names is None and isinstance(error, Lacking):
+                _log.warning("%s is left out: %s", name, error)
+                continue
             done = f"; drawn without it: {', '.join(map(str, paths))}" if paths else ""
             raise InputError(f"{name}: {error}{done}") from error
-        paths += style.save(drawn, folder, name)
-    if "gallery" in wanted:
-        paths.append(gallery.write_ids(run, folder))
     return paths
+
+
+def _unasked(run: Recorded) -> list[str]:
+    there = [name for name in FIGURES if name not in TABLES or (run.workdir / TABLES[name]).is_file()]
+    return there + list(run.config.get("figures", ()))
+
+
+def _draw_one(run: Recorded, name: str, data_dir: str) -> list[pathlib.Path]:
+    folder = run.workdir / "figures"
+    if name in EXTRA:
+        drawn = EXTRA[name](run, name, data_dir)
+        numbers = [style.write(folder / drawn.file, drawn.text.encode())] if drawn.file else []
+        return style.save(drawn.figure, folder, name) + numbers
+    paths = style.save(FIGURES[name](run, data_dir), folder, name)
+    write = {"collapse": collapse.write_json, "gallery": gallery.write_ids}.get(name)
+    return paths + ([write(run, folder)] if write else [])

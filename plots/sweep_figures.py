@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from margin_jax.errors import InputError
 from margin_jax.nearest import nearest
-from plots import (audit_table, fig02, fig02_numbers, fig06, fig06_pair, fig06_pictures, forest, overlaps, style,
-                   verdicts)
-from plots.sweep_folder import Lacking, Moment, Sweep, read_sweep, where
+from plots import (audit_table, fig01, fig01_numbers, fig02, fig02_numbers, fig03, fig06, fig06_pair, fig06_pictures,
+                   fig12, fig12_numbers, flatness, flatness_numbers, forest, overlaps, style, verdicts)
+from plots.sweep_folder import Lacking, Moment, OtherSweep, Sweep, read_sweep, where
 
 _log = logging.getLogger(__name__)
 
@@ -30,14 +30,16 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
 
     Args:
       workdir: the work folder.
-      names: keys of `FIGURES`; None draws all that the sweep has networks and epochs for, and logs which it has not.
+      names: keys of `FIGURES`; None draws all that the sweep has networks and epochs for, and logs which it has not,
+        but for those that compare kinds of networks which are not in it.
       data_dir: where the pictures of "fig06_pictures" are found, if not where the config says.
       networks: numbers of the two that "fig06" and "fig06_pictures" show; None for the first two separated ones that
         differ in nothing but their seed.
 
     Returns:
-      The files written: a PNG and a PDF per figure, for "fig02" and "fig06" also their numbers as JSON, for "audit"
-      Markdown. Where networks are compared at several moments, the names of all but the main one end in theirs.
+      The files written: a PNG and a PDF per figure, for "fig01", "fig02", "fig06", "fig12" and "flatness" also their
+      numbers as JSON, for "flatness" a table, for "audit" Markdown. Where networks are compared at several moments, the
+      names of all but the main one end in theirs.
 
     Raises:
       InputError: an unknown name, no sweep in `workdir` or one that goes on, tables that cannot be read, a figure asked
@@ -54,7 +56,8 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
             paths += FIGURES[name](sweep, name, Options(data_dir, networks))
         except InputError as error:
             if names is None and isinstance(error, Lacking):
-                _log.warning("%s is left out: %s", name, error)
+                if not isinstance(error, OtherSweep):
+                    _log.warning("%s is left out: %s", name, error)
                 continue
             done = f"; drawn without it: {', '.join(map(str, paths))}" if paths else ""
             raise InputError(f"{name}: {error}{done}") from error
@@ -113,8 +116,38 @@ def _pictures(sweep: Sweep, name: str, options: Options) -> list[pathlib.Path]:
     return style.save(fig06_pictures.from_pair(pair, options.data_dir), sweep.workdir / "figures", name)
 
 
+def _fig01(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
+    numbers, folder = fig01_numbers.gather(sweep), sweep.workdir / "figures"
+    return [*style.save(fig01.figure(numbers, where(sweep.config)), folder, name),
+            fig01_numbers.write_json(numbers, folder, name)]
+
+
+def _fig12(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
+    numbers, folder = fig12_numbers.gather(sweep), sweep.workdir / "figures"
+    return [*style.save(fig12.figure(numbers, where(sweep.config)), folder, name),
+            fig12_numbers.write_json(numbers, folder, name)]
+
+
+def _fig03(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
+    return style.save(fig03.from_sweep(sweep), sweep.workdir / "figures", name)
+
+
+def _by_class(batch_norm: bool) -> Draw:
+    def inside(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
+        return style.save(fig03.by_class(sweep, batch_norm, name), sweep.workdir / "figures", name)
+
+    return inside
+
+
+def _flatness(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
+    cells, folder = flatness_numbers.gather(sweep), sweep.workdir / "figures"
+    return [*style.save(flatness.figure(cells, where(sweep.config)), folder, name),
+            *flatness_numbers.write(cells, folder, name)]
+
+
 # The pictures last: they alone need the data set, which may not lie on the machine that draws.
 FIGURES: dict[str, Draw] = {
     "fig02": _at_moments(_fig02), "forest": _at_moments(_forest), "audit": _at_moments(_audit),
-    "overlaps": _at_moments(_overlaps), "fig06": _fig06, "fig06_pictures": _pictures,
+    "overlaps": _at_moments(_overlaps), "fig06": _fig06, "fig01": _fig01, "fig12": _fig12, "fig03": _fig03,
+    "fig13": _by_class(True), "fig14": _by_class(False), "flatness": _flatness, "fig06_pictures": _pictures,
 }

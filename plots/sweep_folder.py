@@ -15,11 +15,16 @@ FEWEST = 5  # separated networks that an audit takes
 WHEN = {"separation": "data separation", "loss": "equal training loss", "convergence": "margin convergence",
         "end": "the end of training"}
 VARIED = {"init_std": "init std", "learning_rate": "learning rate", "weight_decay": "weight decay",
-          "random_fraction": "share of random labels"}
+          "random_fraction": "share of random labels", "batch_norm": "BatchNorm"}
+KINDS = ("random_fraction", "batch_norm")  # networks that differ in these are of other labels or rho: none is ranked
 
 
 class Lacking(InputError):
     """A sweep that is whole, but not made for a figure: too few networks or epochs."""
+
+
+class OtherSweep(Lacking):
+    """A sweep that was never meant for a figure, which is left out without a word unless it was asked for."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,7 +48,8 @@ def verdicts(audit: Table, moment: str, target: str) -> Verdicts:
         found.setdefault(measure, {})[statistic] = Verdict(value, low, high, int(networks))
     if not found:
         raise Lacking(f"audit.csv has no row of the moment {moment!r} and the target {target!r}: too few networks had "
-                      f"separated at {WHEN.get(moment, moment)}; train more, or for longer")
+                      f"separated at {WHEN.get(moment, moment)}, or they are of several kinds, which are not ranked "
+                      "against one another; train more, or for longer")
     return found
 
 

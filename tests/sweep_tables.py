@@ -92,7 +92,8 @@ def _write_network(folder, described, ids, labels, raw, rho, separation, error):
              margins=np.stack(list(raw.values())), rho=np.full(len(raw), rho))
     metrics = [{"epoch": epoch, "train_loss": 1 / epoch, "test_loss": 0.3, "rho": rho, "kept": ids.size, "seconds": 1,
                 "train_error": 0.0 if separation and epoch >= separation else 50 / epoch,
-                "test_error": error + 40 / epoch - 40 / LAST, "margin_min": 0.0, "margin_auc": 0.0}
+                "test_error": error + 40 / epoch - 40 / LAST, "margin_auc": 0.0,
+                "margin_min": raw[epoch].min() / rho if epoch in raw else 0.0}
                for epoch in range(1, LAST + 1)]
     write_csv(folder / "metrics.csv", METRICS, metrics)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from margin_jax.batching import Plan, epoch_order, make_plan, piece_rows, power_of_two
-from margin_jax.pieces import map_pieces
+from margin_jax.devices import compile_on, row_mesh
+from margin_jax.pieces import map_pieces, sum_pieces
 
 
 def fig04_schedule(total):
@@ -117,3 +118,19 @@ def test_map_pieces_holds_one_piece_at_a_time():
         return jax.jit(run).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary_bytes(10_000) < temporary_bytes(100) + 2 * 4 * 10_000  # beyond the (N,) result itself
+
+
+@pytest.mark.parametrize("piece", [1, 4, 5, 6, 23, 24])
+def test_sum_pieces_counts_every_row_once(piece):
+    x = jnp.arange(1.0, 24.0) ** 2
+    found = jax.jit(lambda x: sum_pieces(lambda x, new: {"sum": jnp.sum(x, where=new), "count": jnp.sum(
+        new.astype(jnp.float32))}, (x,), piece))(x)
+    assert found == {"sum": sum(n * n for n in range(1, 24)), "count": 23}
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 23])
+def test_sum_pieces_shares_the_rows_out_among_devices(count):
+    mesh = row_mesh(4)
+    shared = compile_on(lambda x: sum_pieces(lambda x, new: jnp.sum(x, 0, where=new[:, None]), (x,), 3, mesh), mesh)
+    rows = np.arange(2 * count, dtype=np.float32).reshape(count, 2)
+    np.testing.assert_array_equal(shared(rows), rows.sum(0))

@@ -11,7 +11,7 @@ import pytest
 from margin_jax.config import default_config, flatten
 from margin_jax.errors import InputError
 from margin_jax.runs.design import members
-from margin_jax.validation import validate, validate_compression, validate_sweep, validate_with_data
+from margin_jax.validation import validate, validate_compression, validate_stability, validate_sweep, validate_with_data
 
 
 def with_value(key, value):
@@ -118,6 +118,8 @@ def test_every_experiment_is_valid_and_names_its_command(name):
     assert compressed == (script == "compress")
     if script == "compress":
         validate_compression(given)
+    if script == "stability":
+        validate_stability(given)
     if script == "sweep":
         validate_sweep(given)
         assert len(members(given)) == given.sweep.networks

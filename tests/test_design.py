@@ -9,6 +9,7 @@ from helpers import small_network
 from margin_jax.config import default_config
 from margin_jax.optimizers import make_optimizer
 from margin_jax.runs import memory
+from margin_jax.runs.chunk import chunks_of
 from margin_jax.runs.design import member_config, members
 from margin_jax.state import make_state
 from margin_jax.tuning import networks_at_once
@@ -37,6 +38,27 @@ def test_other_settings_share_initial_weights():
     assert own.model.init == "normal" and own.model.init_std == 0.05 and own.seed == 3
     assert (own.optimizer.learning_rate, own.data.random_fraction) == (0.01, 1.0)
     assert own.sweep == default_config().sweep and config.optimizer.learning_rate == 0.01
+
+
+@pytest.mark.parametrize("kinds", [(True, False), (False, True), (True,)])
+def test_architectures_follow_one_another_and_share_seeds(kinds):
+    config = config_of(networks=6 * len(kinds), init_stds=(), weight_decays=(0.0, 0.1), batch_norms=kinds)
+    chosen = members(config)
+    assert [m.batch_norm for m in chosen] == [kind for kind in kinds for _ in range(6)]
+    assert [(m.seed, m.weight_decay) for m in chosen] == len(kinds) * [
+        (seed, decay) for seed in range(3) for decay in (0.0, 0.1)]
+    assert [m.number for m in chosen] == list(range(len(chosen)))
+    assert [member_config(config, m).model.batch_norm for m in chosen] == [m.batch_norm for m in chosen]
+
+
+@pytest.mark.parametrize("size", [1, 5, 6, 7, 12, 100])
+def test_chunks_hold_one_architecture(size, tmp_path):
+    chosen = members(config_of(networks=12, init_stds=(), weight_decays=(0.0, 0.1), batch_norms=(True, False)))
+    chunks = chunks_of(tmp_path, chosen, size)
+    assert [m for chunk in chunks for m in chunk.members] == chosen
+    assert all(1 <= len(chunk.members) <= size and len({m.batch_norm for m in chunk.members}) == 1 for chunk in chunks)
+    assert len(chunks) == 2 * -(-6 // size)
+    assert [chunk.path.name for chunk in chunks] == [f"{number:03d}" for number in range(len(chunks))]
 
 
 def test_without_deviations_networks_differ_in_seed_alone():

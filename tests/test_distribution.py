@@ -65,3 +65,30 @@ def test_order_of_rows_changes_nothing_and_readings_scale():
         np.testing.assert_allclose(reading(x, 0.4), reading(shuffled, 0.4), rtol=1e-5)
     np.testing.assert_allclose(d.auc_ramp(2 * x, 0.8), d.auc_ramp(x, 0.4), rtol=1e-6)
     np.testing.assert_allclose(d.auc_tail(2 * x, 0.8), 2 * d.auc_tail(x, 0.4), rtol=1e-6)
+
+
+FLATNESS = {d.coefficient_of_variation: lambda m: m.std() / m.mean(),
+            d.relative_iqr: lambda m: (np.quantile(m, 0.75) - np.quantile(m, 0.25)) / np.median(m)}
+
+
+@pytest.mark.parametrize("measure", FLATNESS)
+@pytest.mark.parametrize("count", [1, 2, 9, 1001])
+def test_flatness_matches_numpy_and_has_no_scale(measure, count):
+    values = np.random.default_rng(count).gamma(2.0, 1.0, count).astype(np.float32)
+    truth = FLATNESS[measure](values.astype(np.float64))
+    for scale in (1.0, 1e-6, 1e4):
+        np.testing.assert_allclose(measure(jnp.asarray(values * np.float32(scale))), truth, rtol=1e-4, atol=1e-6)
+    where = np.arange(3 * count) % 3 == 1
+    padded = np.full(3 * count, np.nan, np.float32)
+    padded[where] = values
+    np.testing.assert_allclose(measure(jnp.asarray(padded), jnp.asarray(where)), truth, rtol=1e-4, atol=1e-6)
+
+
+def test_flatness_in_closed_form_and_where_it_means_nothing():
+    line = jnp.linspace(0, 1, 100_001)  # a straight curve: std 1/sqrt(12), mean and median 1/2
+    np.testing.assert_allclose(d.coefficient_of_variation(line), 2 / np.sqrt(12), rtol=1e-4)
+    np.testing.assert_allclose(d.relative_iqr(line), 1.0, rtol=1e-4)
+    flat = jnp.full(7, 0.25)
+    assert d.coefficient_of_variation(flat) == d.relative_iqr(flat) == 0
+    for measure in FLATNESS:
+        assert np.isnan(measure(jnp.array([-1.0, -2.0, 1.0]))) and np.isnan(measure(jnp.array([-1.0, 0.0, 1.0])))

@@ -13,14 +13,15 @@ PURE = ["margins", "pieces", "devices", "tuning", "distribution", "norms", "mask
         "batching", "network", "removals", "optimizers", "state", "train", "evaluate", "ensemble", "models/batch_norm",
         "models/build", "models/convnet", "models/convolution", "models/densenet", "models/densenet_size",
         "models/initialisers", "models/patch_convolution", "models/patches", "orders", "bootstrap", "ranking",
-        "information", "audit", "chain", "operators", "norm_measures", "margin_measures", "measures"]
+        "information", "audit", "chain", "operators", "norm_measures", "margin_measures", "measures", "collapse",
+        "deletion", "replace_one"]
 # A module may import from its own layer and those before it.
 LAYERS = [
     {"errors", "nearest", "tuning", "devices"},
     {"pieces", "masks", "norms", "distribution", "models", "network", "data", "orders", "bootstrap", "chain",
-     "operators", "norm_measures"},
+     "operators", "norm_measures", "replace_one"},
     {"margins", "rules", "scores", "dynamics", "optimizers", "batching", "config", "removals", "ranking",
-     "information", "margin_measures", "measures"},
+     "information", "margin_measures", "measures", "collapse", "deletion"},
     {"state", "allowed", "records", "tables", "audit"},
     {"validation"},
     {"train", "evaluate", "workdir", "results", "checkpoint", "runtime"},

@@ -76,12 +76,12 @@ class Killed(Exception):
     """Stands for a process that dies."""
 
 
-@pytest.mark.parametrize("moment,killed_in,devices", [
-    ("train", 1, 1), ("train", 3, 1), ("record", 1, 1), ("record", 3, 1), ("record", 5, 1), ("checkpoint", 1, 1),
-    ("checkpoint", 3, 1), ("checkpoint", 3, 4)])
-def test_an_interrupted_run_ends_bit_equal(data, tmp_path, monkeypatch, killed_in, devices, moment):
-    config = run_config(data, devices=devices, compress__keep=5, compress__epochs=2, model__batch_norm=True,
-                        shuffle=True, optimizer__name="adam", optimizer__learning_rate=0.01)
+@pytest.mark.parametrize("moment,killed_in,devices,batch_size", [
+    ("train", 1, 1, 7), ("train", 3, 1, 7), ("record", 1, 1, 7), ("record", 3, 1, 1), ("record", 5, 1, 7),
+    ("checkpoint", 1, 1, 7), ("checkpoint", 3, 1, 7), ("checkpoint", 3, 4, 7)])
+def test_an_interrupted_run_ends_bit_equal(data, tmp_path, monkeypatch, killed_in, devices, batch_size, moment):
+    config = run_config(data, devices=devices, batch_size=batch_size, compress__keep=5, compress__epochs=2,
+                        model__batch_norm=True, shuffle=True, optimizer__name="adam", optimizer__learning_rate=0.01)
     train(config, tmp_path / "whole")
     method = {"train": "train_epoch", "record": "record", "checkpoint": "save"}[moment]
     original = getattr(loop.TrainRun, method)

@@ -8,10 +8,12 @@ import pytest
 
 from compress_helpers import Killed, dying
 from margin_jax import records, tables
+from margin_jax.config import default_config
 from margin_jax.errors import InputError
-from margin_jax.runs import group, loop, together
+from margin_jax.runs import group, loop, merge, together
 from margin_jax.runs.design import member_config, members
 from margin_jax.runs.members import member_path
+from margin_jax.runs.moments import Moment
 from margin_jax.runs.sweep import sweep
 from margin_jax.runs.train import train
 from margin_jax.runtime import Share
@@ -143,17 +145,41 @@ def test_a_network_that_diverges_is_told_and_leaves_the_others_as_they_are(data,
         np.testing.assert_array_equal(first, second)
 
 
-def test_labels_and_weight_decay_are_each_network_s_own(data, tmp_path):
-    config = run_config(data, **(SWEEP | {"sweep__networks": 4, "sweep__weight_decays": (0.0, 0.1), "epochs": 2,
-                                          "sweep__random_fractions": (0.0, 0.5), "stop__rule": "epochs"}))
+def test_labels_weight_decay_and_architecture_are_each_network_s_own(data, tmp_path):
+    config = run_config(data, **(SWEEP | {"sweep__networks": 8, "sweep__weight_decays": (0.0, 0.1), "epochs": 2,
+                                          "sweep__random_fractions": (0.0, 0.5), "stop__rule": "epochs",
+                                          "sweep__batch_norms": (True, False), "sweep__chunk": 8}))
     sweep(config, tmp_path / "sweep")
-    last = members(config)[-1]
-    assert (last.weight_decay, last.random_fraction) == (0.1, 0.5)
-    train(member_config(config, last), tmp_path / "alone")
-    ours, alone = margins_of(tmp_path / "sweep", last), records.read_margins(tmp_path / "alone")
-    np.testing.assert_array_equal(ours.labels, alone.labels)
-    assert not np.array_equal(ours.labels, margins_of(tmp_path / "sweep", members(config)[0]).labels)
-    np.testing.assert_allclose(ours.margins, alone.margins, rtol=1e-3, atol=1e-3)
+    chosen = members(config)
+    for last in (chosen[3], chosen[7]):
+        assert (last.weight_decay, last.random_fraction, last.batch_norm) == (0.1, 0.5, last.number == 3)
+        train(member_config(config, last), tmp_path / f"alone_{last.number}")
+        ours, alone = margins_of(tmp_path / "sweep", last), records.read_margins(tmp_path / f"alone_{last.number}")
+        np.testing.assert_array_equal(ours.labels, alone.labels)
+        assert not np.array_equal(ours.labels, margins_of(tmp_path / "sweep", chosen[0]).labels)
+        np.testing.assert_allclose(ours.margins, alone.margins, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(ours.rho, alone.rho, rtol=1e-3)
+    chunks = [records.read_json(path, "summary.json")["networks"]
+              for path in sorted((tmp_path / "sweep" / "chunks").iterdir())]
+    assert chunks == [[0, 1, 2, 3], [4, 5, 6, 7]]  # no program trains both kinds, whatever fits
+    rows = tables.rows_of(tables.read_networks(tmp_path / "sweep", "moments.csv"))
+    assert [row["batch_norm"] for row in rows] == [1] * 4 + [0] * 4 and {row["moment"] for row in rows} == {"end"}
+    for part in (rows[:4], rows[4:]):  # names without a prefix: each kind under its own rho, pooled with its own kind
+        curves = [margins_at(tmp_path / "sweep", row) for row in part]
+        for row, curve in zip(part, curves, strict=True):
+            np.testing.assert_allclose(row["auc_mean"], curve.mean(), rtol=1e-3, atol=1e-6)
+            assert (row["log_rho:batch_norm"] == row["log_rho:batch_norm"]) == bool(row["batch_norm"])
+        pooled = np.median(curves)
+        if pooled > 0:
+            np.testing.assert_allclose([row["auc_ramp_pooled@1"] for row in part],
+                                       [np.clip(curve / pooled, 0, 1).mean() for curve in curves], rtol=1e-3, atol=1e-6)
+    assert tables.read_table(tmp_path / "sweep", "audit.csv", required=False)["measure"].size == 0
+
+
+def test_kinds_of_networks_are_not_ranked_against_one_another():
+    rows = [{"train_error": 0.0, "random_fraction": 0.0, "batch_norm": number % 2} for number in range(6)]
+    found = merge._audit(default_config(), "end", Moment(rows, np.ones((6, 3)), np.arange(3)), ())
+    assert found == ([], ["end: no audit, the networks are of several kinds, which differ in batch_norm"])
 
 
 def test_margins_are_kept_where_the_config_says_and_at_the_moments(data, tmp_path):
@@ -176,6 +202,10 @@ def test_margins_are_kept_where_the_config_says_and_at_the_moments(data, tmp_pat
     ({"sweep__networks": 5, "sweep__init_stds": (0.1, 0.2)}, "gives 1 standard deviations"),
     ({"sweep__init_stds": (0.2, 0.1)}, "lowest and the highest"),
     ({"sweep__random_fractions": (1.5,)}, r"in \[0, 1\]"),
+    ({"sweep__batch_norms": (1,)}, "some of True and False"),
+    ({"sweep__batch_norms": (True, False), "rho__mode": "batch_norm", "model__batch_norm": True}, "default, all"),
+    ({"sweep__batch_norms": (False,), "model__name": "densenet", "model__batch_norm": True}, "always has BatchNorm"),
+    ({"sweep__batch_norms": (True, False), "sweep__networks": 5}, "a multiple of the 2 combinations"),
 ])
 def test_bad_sweeps_are_refused_before_anything_is_written(data, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):

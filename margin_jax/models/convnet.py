@@ -6,6 +6,7 @@ from flax import linen as nn
 from margin_jax.models.batch_norm import MaskedBatchNorm
 from margin_jax.models.convolution import Conv
 from margin_jax.models.initialisers import bias_init, kernel_init
+from margin_jax.network import FEATURES
 
 
 class ConvNet(nn.Module):
@@ -44,6 +45,7 @@ class ConvNet(nn.Module):
                 x = MaskedBatchNorm(self.rows_axis, name=f"norm_{layer}")(x, train, weights)
             x = nn.relu(x)
         x = x.reshape(x.shape[0], -1)
+        self.sow("intermediates", FEATURES, x)
         return nn.Dense(self.num_classes, self.biases, name="dense",
                         kernel_init=kernel_init(self.initialiser, self.init_std),
                         bias_init=bias_init(self.initialiser, x.shape[-1]))(x)

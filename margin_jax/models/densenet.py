@@ -11,6 +11,7 @@ from margin_jax.models.batch_norm import MaskedBatchNorm
 from margin_jax.models.convolution import Conv
 from margin_jax.models.densenet_size import BOTTLENECK, stem_channels, transition_channels
 from margin_jax.models.initialisers import bias_init, kernel_init
+from margin_jax.network import FEATURES
 
 
 def average_pool(x: jax.Array) -> jax.Array:
@@ -109,6 +110,7 @@ class DenseNetBC(nn.Module):
                 new = layer(self.growth, 3, name=f"{name}_growth")(new, train, weights)
                 x = jnp.concatenate([x, new], axis=-1)
         x = nn.relu(MaskedBatchNorm(self.rows_axis, name="norm")(x, train, weights)).mean((1, 2))
+        self.sow("intermediates", FEATURES, x)
         return nn.Dense(self.num_classes, self.biases, name="dense",
                         kernel_init=kernel_init(self.initialiser, self.init_std),
                         bias_init=bias_init(self.initialiser, x.shape[-1]))(x)

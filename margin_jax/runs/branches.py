@@ -84,9 +84,9 @@ def starts(config: Any) -> list[Start]:
 
 
 def base_config(config: Any, start: Start) -> Any:
-    """The config of the run before the removal; equal for all compressions that may share it."""
+    """The config of the run before the removal; equal for all experiments that may share it."""
     base = config.copy_and_resolve_references()
-    base.compress = default_config().compress
+    base.compress, base.stability = default_config().compress, default_config().stability
     base.seed = start.seed
     if start.init_std:
         base.model.init, base.model.init_std = "normal", start.init_std

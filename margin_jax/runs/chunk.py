@@ -18,6 +18,7 @@ from margin_jax.models.build import make_network
 from margin_jax.network import Network, Params
 from margin_jax.runs.design import Member, member_config
 from margin_jax.runs.group import Course, Group, course
+from margin_jax.runs.kinds import split_by_kind
 from margin_jax.runs.members import MemberRecords, member_path
 from margin_jax.runs.schedule import Progress
 from margin_jax.runs.together import Measured, Training
@@ -42,9 +43,9 @@ class Chunk(NamedTuple):
 
 
 def chunks_of(workdir: pathlib.Path, members: list[Member], size: int) -> list[Chunk]:
-    """The networks in chunks of `size`, in order; the last one may be smaller."""
-    return [Chunk(workdir / "chunks" / f"{first // size:03d}", members[first:first + size])
-            for first in range(0, len(members), size)]
+    """The networks in chunks of at most `size`, in order; none holds networks of two architectures."""
+    parts = [part[first:first + size] for part in split_by_kind(members) for first in range(0, len(part), size)]
+    return [Chunk(workdir / "chunks" / f"{number:03d}", part) for number, part in enumerate(parts)]
 
 
 class Starts:

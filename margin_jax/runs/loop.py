@@ -11,7 +11,7 @@ from margin_jax.data.split import Dataset
 from margin_jax.errors import DivergedError
 from margin_jax.evaluate import Evaluation
 from margin_jax.results import RunFolder
-from margin_jax.runs import recorder, schedule
+from margin_jax.runs import collapsing, recorder, schedule
 from margin_jax.runs.epoch import one_epoch
 from margin_jax.runs.job import Job
 from margin_jax.runs.progress import Reporter
@@ -42,6 +42,7 @@ class TrainRun:
         self.snapshot = fresh_snapshot(config, job, dataset.train.labels.size) if start is None else placed(
             self.start, job)
         self._saved_at = time.monotonic()
+        self._collapse = collapsing.make_collapse_row(job)
 
     @property
     def epoch(self) -> int:
@@ -122,6 +123,8 @@ class TrainRun:
         row = recorder.metrics_row(self.epoch, train, test, self.snapshot.progress.mask, rho, seconds)
         kept = schedule.margins_due(self.config, self.epoch, self.snapshot.progress)
         self.folder.record(row, train.margins if kept else None)
+        if collapsing.due(self.config, self.epoch, self.snapshot.progress):
+            self.folder.append("collapse.csv", self._collapse(self.snapshot))
         return row
 
     def record(self, seconds: float) -> tuple[dict[str, float], Evaluation]:

@@ -78,10 +78,22 @@ def chunk_size(config: Any, network: Network, state: TrainState, image_shape: tu
     """
     if config.sweep.chunk:
         return config.sweep.chunk
-    plan, _ = make_plan(config.batch_size, total, micro_batch, network.batched, total=total)
+    own = 16 * total  # its labels, its mask, the margins that its steps see
+    return fitting(config.batch_size, network, state, image_shape, total, micro_batch, piece,
+                   total * math.prod(image_shape), own)
+
+
+def fitting(batch_size: int, network: Network, state: TrainState, image_shape: tuple[int, ...], total: int,
+            micro_batch: int, piece: int, data: int, own: int) -> int:
+    """Networks that the memory of this process's devices holds at once; other arguments as of `chunk_size`.
+
+    Args:
+      batch_size: rows per step, 0 for all.
+      data: bytes on every device that its networks share.
+      own: bytes that each network has beside its state.
+    """
+    plan, _ = make_plan(batch_size, total, micro_batch, network.batched, total=total)
     work = work_bytes(network, state, image_shape, plan.piece, piece)
-    own = _bytes(state) + 16 * total  # its labels, its mask, the margins that its steps see
-    data = total * math.prod(image_shape)
-    fits = tuning.networks_at_once(int(SHARE * runtime.free_memory()) - data, own, work,
+    fits = tuning.networks_at_once(int(SHARE * runtime.free_memory()) - data, _bytes(state) + own, work,
                                    tuning.ensemble_mapping(jax.default_backend()))
     return fits * len(jax.local_devices())

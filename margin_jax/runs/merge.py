@@ -8,7 +8,7 @@ import numpy as np
 from margin_jax import records, results, tables
 from margin_jax.audit import audit
 from margin_jax.measures import MEASURES, sign
-from margin_jax.runs.design import VARIED, Member
+from margin_jax.runs.design import KINDS, VARIED, Member
 from margin_jax.runs.members import member_path
 from margin_jax.runs.moments import Moment, Row, identity, overlaps, read_moment
 
@@ -56,6 +56,9 @@ def _audit(config: Any, name: str, moment: Moment, measures: tuple[str, ...]) ->
     judged = [key for key in measures if key.rpartition(":")[2].partition("@")[0] in MEASURES]
     if len(rows) < FEWEST:
         return [], [f"{name}: no audit, {len(rows)} separated networks are fewer than {FEWEST}"]
+    several = [key for key in KINDS if len({row[key] for row in rows}) > 1]
+    if several:  # their errors or their rho are not those of one kind, and no measure is to rank the kinds
+        return [], [f"{name}: no audit, the networks are of several kinds, which differ in {', '.join(several)}"]
     column = {key: np.array([row.get(key, np.nan) for row in rows]) for key in (
         *judged, *VARIED, "train_loss", "test_loss", "test_error")}
     varied = [key for key in VARIED if len(set(column[key].tolist())) > 1]

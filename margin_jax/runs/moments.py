@@ -41,7 +41,8 @@ def identity(member: Member) -> Row:
     """The columns of networks.csv that say which network it is."""
     row = member._asdict()
     std = row.pop("init_std")
-    return {"network": row.pop("number"), "init_std": "" if std is None else std} | row
+    return {"network": row.pop("number"), "init_std": "" if std is None else std} | row | {
+        "batch_norm": int(member.batch_norm)}
 
 
 def read_moment(config: Any, chosen: list[Member], workdir: pathlib.Path, name: str) -> Moment:
@@ -62,7 +63,9 @@ def read_moment(config: Any, chosen: list[Member], workdir: pathlib.Path, name: 
             "separation_epoch": _number(summary["separation_epoch"]),
             "convergence_epoch": _number(moments.get("convergence", {}).get("epoch"))} | {"found": here})
     moment = Moment(rows, np.stack(margins) if margins else np.empty((0, 0), np.float32), ids)
-    _add_measures(config, moment)
+    for kind in sorted({row["batch_norm"] for row in rows}):  # another architecture has another rho
+        here = np.array([row["batch_norm"] == kind for row in rows])
+        _add_measures(config, [row for row, own in zip(rows, here, strict=True) if own], moment.margins[here])
     return moment
 
 
@@ -70,21 +73,20 @@ def _number(value: int | None) -> float:
     return float("nan") if value is None else value
 
 
-def _add_measures(config: Any, moment: Moment) -> None:
-    if not moment.rows:
-        return
-    here = [row.pop("found") for row in moment.rows]
+def _add_measures(config: Any, rows: list[Row], margins: np.ndarray) -> None:
+    """Completes the rows of networks of one architecture, whose raw margins (R, N) are pooled for the median."""
+    here = [row.pop("found") for row in rows]
     default = default_mode(config, here[0])
     for mode in here[0]["margins"]:
-        normalised = moment.margins.astype(np.float64) / np.exp([[one["log_rho"][mode]] for one in here])
+        normalised = margins.astype(np.float64) / np.exp([[one["log_rho"][mode]] for one in here])
         pooled = float(np.median(normalised))
         prefix = "" if mode == default else f"{mode}:"
-        for row, one, curve in zip(moment.rows, here, normalised, strict=True):
+        for row, one, curve in zip(rows, here, normalised, strict=True):
             of_pooled = {key: value for key, value in gamma_measures(curve, gammas_of(config), pooled).items()
                          if "_pooled@" in key}
             row |= {prefix + key: value for key, value in (one["margins"][mode] | of_pooled).items()
                     if mode == default or key not in ("training_loss", "inverse_margin")}
-    for row, one in zip(moment.rows, here, strict=True):
+    for row, one in zip(rows, here, strict=True):
         row |= one["norms"] | {f"log_rho:{mode}": value for mode, value in one["log_rho"].items()}
 
 

@@ -9,12 +9,12 @@ from tqdm import tqdm
 class Reporter:
     """Shows epochs; use as a context manager."""
 
-    def __init__(self, total: int, done: int, every_seconds: float) -> None:
-        """Args: total epochs expected at most, epochs done before, seconds between plain lines."""
-        self._every, self._told = every_seconds, -float("inf")
+    def __init__(self, total: int, done: int, every_seconds: float, unit: str = "epoch") -> None:
+        """Args: total epochs expected at most, epochs done before, seconds between plain lines, what is counted."""
+        self._every, self._told, self._unit = every_seconds, -float("inf"), unit
         self._first: tuple[int, float] | None = None  # epoch and time after compilation, from which pace is measured
         self._total, self._terminal = total, sys.stderr.isatty()
-        self._bar = tqdm(total=total, initial=done, unit="epoch", dynamic_ncols=True, disable=not self._terminal)
+        self._bar = tqdm(total=total, initial=done, unit=unit, dynamic_ncols=True, disable=not self._terminal)
 
     def __enter__(self) -> "Reporter":
         return self
@@ -38,7 +38,7 @@ class Reporter:
         self._first = self._first or (epoch, now)
         if not self._terminal and now - self._told >= self._every:
             self._told = now
-            self.say(f"epoch {epoch}/{self._total}  " + "  ".join(f"{k} {v}" for k, v in fields.items())
+            self.say(f"{self._unit} {epoch}/{self._total}  " + "  ".join(f"{k} {v}" for k, v in fields.items())
                      + self._left(epoch, now))
 
     def _left(self, epoch: int, now: float) -> str:

@@ -1,4 +1,4 @@
-"""Many networks of one architecture, trained together chunk by chunk, and the audit of what ranks them."""
+"""Many networks, those of one architecture trained together chunk by chunk, and the audit of what ranks them."""
 
 import dataclasses
 import pathlib
@@ -11,13 +11,11 @@ from absl import logging
 
 from margin_jax import records, results, validation, workdir
 from margin_jax.data.split import Dataset, digest
-from margin_jax.runs.base import Jobs
 from margin_jax.runs.chunk import Chunk, Starts, chunks_of, train_chunk
-from margin_jax.runs.design import member_config, members
+from margin_jax.runs.design import members
 from margin_jax.runs.group import Course
 from margin_jax.runs.job import describe, load_dataset
-from margin_jax.runs.measuring import make_measure
-from margin_jax.runs.memory import chunk_size
+from margin_jax.runs.kinds import Kinds
 from margin_jax.runs.merge import merge
 from margin_jax.runs.progress import Reporter
 from margin_jax.runs.schedule import Progress
@@ -48,22 +46,22 @@ def sweep(config: Any, path: str | pathlib.Path, share: Share = Share()) -> dict
         return records.read_json(path, "summary.json")
     workdir.inspect(path, config)
     dataset = load_dataset(config)
-    jobs, own = Jobs(dataset), member_config(config, chosen[0])
-    job, group = jobs.get(own), jobs.group(own, "tracked")
-    size = min(chunk_size(config, group.network, job.state, dataset.train.images.shape[1:], dataset.train.labels.size,
-                          job.micro_batch, job.piece), -(-len(chosen) // share.count))
-    description = describe(config, dataset, job) | {
+    kinds = Kinds(config, dataset)
+    size, first = kinds.chunk_size(chosen, share.count), kinds.of(chosen[0])
+    description = describe(config, dataset, first.job) | {
         "job": "sweep", "chunk": size, "device": f"{jax.default_backend()}: {jax.local_devices()[0].device_kind} x "
                                                  f"{len(jax.local_devices())}"}
     stored = _begin(config, path, description)
-    workdir_path, starts = pathlib.Path(path).absolute(), Starts(dataset, group.optimizer)
-    measure = make_measure(config, job, dataset.train.images.shape[1:])
+    workdir_path, starts = pathlib.Path(path).absolute(), Starts(dataset, first.group.optimizer)
+    del first  # its data leave the devices where another architecture follows
     chunks = chunks_of(workdir_path, chosen, stored["chunk"])
     for number in range(share.index, len(chunks), share.count):
         if not chunks[number].over:
             with Reporter(config.epochs, 0, config.log_every_seconds) as reporter:
-                train_chunk(config, chunks[number], group, starts, workdir_path,
-                            _describe_member(description, dataset, starts), measure, _report(reporter, number, chunks))
+                kind = kinds.of(chunks[number].members[0])
+                train_chunk(config, chunks[number], kind.group, starts, workdir_path, _describe_member(
+                    description, dataset, starts), kind.measure, _report(reporter, number, chunks))
+                del kind
     if share.waits:
         _wait_for(chunks)
     if not all(chunk.over for chunk in chunks):

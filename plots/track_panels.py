@@ -1,0 +1,59 @@
+"""What the figures of margins through training share: two panels over epochs, thin lines above, an order below."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from plots import scales, style
+from plots.tracks import Tracks
+
+CHANCE = (0, (4, 3))
+DASH = (0, (3, 3))
+
+
+def panels(title: str) -> tuple[Figure, Axes, Axes]:
+    """An empty figure of one column with a title, a high panel for margins and a low one for their order."""
+    fig = style.new_figure(style.SINGLE, 3.9)
+    fig.suptitle(title, fontsize=7)
+    top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
+    return fig, top, bottom
+
+
+def lines(axes: Axes, epochs: np.ndarray, values: np.ndarray, colours: np.ndarray | str, alpha: float,
+          gid: str) -> None:
+    """Draws a thin translucent line for each column of `values` (E, g), as pixels: as strokes a PDF has megabytes."""
+    points = np.stack(np.broadcast_arrays(epochs[:, None].astype(np.float64), values), axis=-1)
+    axes.add_collection(LineCollection(np.swapaxes(points, 0, 1), colors=colours, linewidths=0.35, alpha=alpha,
+                                       rasterized=True, gid=gid, zorder=2), autolim=False)
+
+
+def finish(fig: Figure, top: Axes, bottom: Axes, tracks: Tracks, groups: tuple[str, ...]) -> None:
+    """Fits the ranges, marks separation in both panels and labels the axes; `groups` are those drawn."""
+    drawn = [(int(epoch), float(np.min(shown)), float(np.max(shown))) for epoch, shown in (
+        (epoch, _finite([tracks.margins[name][row] for name in groups])) for row, epoch in enumerate(tracks.epochs))
+        if shown.size]
+    limits, beyond = scales.frame(top, drawn)
+    top.axhline(0, color=style.GREY, linewidth=0.6, zorder=1)
+    top.set_ylabel(scales.margin_axis(top.yaxis, limits))
+    for axes in (top, bottom):
+        if tracks.separation is not None:
+            axes.axvline(tracks.separation, color=style.GREEN, linestyle=DASH, linewidth=0.9, zorder=4,
+                         gid="separation")
+    first, last = int(tracks.epochs[0]), int(tracks.epochs[-1])
+    bottom.set_xlim(first, last)
+    bottom.set_xticks(scales.whole_ticks(first, last))
+    dashed = "" if tracks.separation is None else f" (dashed green: separation, {tracks.separation})"
+    bottom.set_xlabel(f"epoch{dashed}{beyond}")
+    fig.align_ylabels([top, bottom])
+
+
+def _finite(values: list[np.ndarray]) -> np.ndarray:
+    joined = np.concatenate(values)
+    return joined[np.isfinite(joined)]
+
+
+def separated(tracks: Tracks, paper: int) -> str:
+    """What a title says of data separation, ours and the paper's epoch."""
+    ours = "not separated" if tracks.separation is None else f"separation at epoch {tracks.separation}"
+    return f"{ours} (paper, CIFAR-10: {paper})"
