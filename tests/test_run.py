@@ -1,5 +1,6 @@
 """A whole run: what lies in the folder, that it resumes bit for bit, and that bad input costs nothing."""
 
+import functools
 import json
 
 import jax
@@ -76,13 +77,26 @@ class Killed(Exception):
     """Stands for a process that dies."""
 
 
+@pytest.fixture(name="undisturbed", scope="module")
+def _undisturbed(data, tmp_path_factory):
+    """Gives the config of (devices, batch_size) and the folder of its run that nothing interrupted, trained once."""
+
+    @functools.cache
+    def made(devices, batch_size):
+        config = run_config(data, devices=devices, batch_size=batch_size, compress__keep=5, compress__epochs=2,
+                            model__batch_norm=True, shuffle=True, optimizer__name="adam", optimizer__learning_rate=0.01)
+        path = tmp_path_factory.mktemp("undisturbed") / "run"
+        train(config, path)
+        return config, path
+
+    return made
+
+
 @pytest.mark.parametrize("moment,killed_in,devices,batch_size", [
     ("train", 1, 1, 7), ("train", 3, 1, 7), ("record", 1, 1, 7), ("record", 3, 1, 1), ("record", 5, 1, 7),
     ("checkpoint", 1, 1, 7), ("checkpoint", 3, 1, 7), ("checkpoint", 3, 4, 7)])
-def test_an_interrupted_run_ends_bit_equal(data, tmp_path, monkeypatch, killed_in, devices, batch_size, moment):
-    config = run_config(data, devices=devices, batch_size=batch_size, compress__keep=5, compress__epochs=2,
-                        model__batch_norm=True, shuffle=True, optimizer__name="adam", optimizer__learning_rate=0.01)
-    train(config, tmp_path / "whole")
+def test_an_interrupted_run_ends_bit_equal(undisturbed, tmp_path, monkeypatch, killed_in, devices, batch_size, moment):
+    config, whole_run = undisturbed(devices, batch_size)
     method = {"train": "train_epoch", "record": "record", "checkpoint": "save"}[moment]
     original = getattr(loop.TrainRun, method)
 
@@ -100,17 +114,17 @@ def test_an_interrupted_run_ends_bit_equal(data, tmp_path, monkeypatch, killed_i
     if moment != "train" or killed_in > 1:
         assert records.read_margins(tmp_path / "parts").margins.shape[1] == 30
     train(config, tmp_path / "parts")
-    whole, parts = (records.read_margins(tmp_path / name) for name in ("whole", "parts"))
+    whole, parts = (records.read_margins(path) for path in (whole_run, tmp_path / "parts"))
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(a, b)
-    tables = [records.read_metrics(tmp_path / name) for name in ("whole", "parts")]
+    tables = [records.read_metrics(path) for path in (whole_run, tmp_path / "parts")]
     for name in set(records.METRICS) - {"seconds"}:
         np.testing.assert_array_equal(tables[0][name], tables[1][name])
     assert (np.diff(tables[1]["seconds"]) >= 0).all()
-    masks = [records.read_mask(tmp_path / name) for name in ("whole", "parts")]
+    masks = [records.read_mask(path) for path in (whole_run, tmp_path / "parts")]
     for name in masks[0]:
         np.testing.assert_array_equal(masks[0][name], masks[1][name])
-    for a, b in zip(*(last_checkpoint(tmp_path / name) for name in ("whole", "parts")), strict=True):
+    for a, b in zip(*(last_checkpoint(path) for path in (whole_run, tmp_path / "parts")), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

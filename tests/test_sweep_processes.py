@@ -37,7 +37,7 @@ def start(arguments, workdir, log, **flags):
 
 
 def wait_for(there, process, log):
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not there():
         assert process.poll() is None and time.monotonic() < until, log.read_text()
         time.sleep(0.02)
@@ -66,7 +66,7 @@ def test_a_killed_process_goes_on_and_the_result_is_that_of_one(tmp_path):
     config.update(records.read_json(two, "config.json")["config"])
     sweep(config, tmp_path / "one")  # by this process alone, in the meantime
     for process, log in ((again, logs[2]), (first, logs[0])):
-        assert process.wait(timeout=120) == 0, log.read_text()
+        assert process.wait(timeout=300) == 0, log.read_text()
     for name in ("networks.csv", "moments.csv", "audit.csv"):
         assert (two / name).read_text() == (tmp_path / "one" / name).read_text()
     for number in range(4):
