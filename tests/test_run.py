@@ -93,8 +93,8 @@ def _undisturbed(data, tmp_path_factory):
 
 
 @pytest.mark.parametrize("moment,killed_in,devices,batch_size", [
-    ("train", 1, 1, 7), ("train", 3, 1, 7), ("record", 1, 1, 7), ("record", 3, 1, 1), ("record", 5, 1, 7),
-    ("checkpoint", 1, 1, 7), ("checkpoint", 3, 1, 7), ("checkpoint", 3, 4, 7)])
+    ("train", 1, 1, 7), ("train", 3, 1, 7), ("record", 3, 1, 1), ("record", 5, 1, 7), ("checkpoint", 1, 1, 7),
+    ("checkpoint", 3, 4, 7)])
 def test_an_interrupted_run_ends_bit_equal(undisturbed, tmp_path, monkeypatch, killed_in, devices, batch_size, moment):
     config, whole_run = undisturbed(devices, batch_size)
     method = {"train": "train_epoch", "record": "record", "checkpoint": "save"}[moment]
