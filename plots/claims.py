@@ -16,6 +16,11 @@ def above(interval: Interval) -> str:
     return REPRODUCED if low > 0 else NOT if high < 0 else OPEN  # NaN is neither
 
 
+def inside(stated: float, interval: tuple[float, float]) -> str:
+    """The verdict on a number that the paper states: reproduced where it lies in our interval."""
+    return REPRODUCED if interval[0] <= stated <= interval[1] else NOT
+
+
 def together(verdicts: Sequence[str]) -> str:
     """The verdict on a claim made of several: all of them have to hold, one that does not is enough to fail."""
     return NOT if NOT in verdicts else REPRODUCED if verdicts and set(verdicts) == {REPRODUCED} else OPEN

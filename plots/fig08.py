@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from plots import gallery, paper, scales, style, support_columns
+from plots import gallery, paper, scales, style, support_columns, track_panels
 from plots.recorded import Recorded
 from plots.support_columns import Columns
 
@@ -18,7 +18,6 @@ from plots.support_columns import Columns
 _LEFT, _BELOW, _GAP, _ERRORS, _ABOVE = 0.55, 0.42, 0.1, 0.9, 0.66
 _TALLEST, _CELL = 7.2, 0.2  # pictures above one another, and one at most
 _FLAT, _ROW, _WIDE = 3.4, 0.12, 2.05  # the same of ranks, which need not be square, and all columns of them
-_DASH = (0, (3, 3))
 
 
 @style.styled
@@ -100,12 +99,13 @@ def _errors(axes: Axes, shown: np.ndarray, metrics: Mapping[str, np.ndarray]) ->
     axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
     axes.set_ylabel("error (%)")
 
+
 def _separation(axes: Axes, top: Axes, found: Columns) -> None:
     shown = found.epochs[found.rows]
     if found.separation is None or found.separation not in shown:
         return
     place = int(np.searchsorted(shown, found.separation))
-    top.axvline(place, color=style.GREEN, linestyle=_DASH, linewidth=0.9, gid="separation",
+    top.axvline(place, color=style.GREEN, linestyle=track_panels.DASH, linewidth=0.9, gid="separation",
                 label=f"separation, {found.separation}")
     axes.add_patch(Rectangle((place - 0.5, 0.5), 1, found.ids.size, fill=False, edgecolor=style.GREEN, linewidth=1.3,
                              clip_on=False, gid="separation"))

@@ -43,8 +43,13 @@ class Prediction(NamedTuple):
     examples: int
 
     def row(self, epoch: float) -> int:
-        """The row of the last record at `epoch` or before it, of the first record at least."""
-        return max(int(np.searchsorted(self.epochs, epoch, "right")) - 1, 0)
+        """As of `row_at`."""
+        return row_at(self.epochs, epoch)
+
+
+def row_at(epochs: np.ndarray, epoch: float) -> int:
+    """The row of the last record at `epoch` or before it, of the first record at least; `epochs` ascend."""
+    return max(int(np.searchsorted(epochs, epoch, "right")) - 1, 0)
 
 
 def gather(run: Recorded) -> Prediction:

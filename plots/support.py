@@ -4,12 +4,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from plots import paper, scales, style
+from plots import paper, style, track_panels
 from plots.final_support import Prediction
 
 _COLOURS = {20: "black", 100: style.VERMILLION, 200: style.BLUE}
 _MARKS = {"fig08": "s", "fig09": "D"}
-_DASH = (0, (3, 3))
 
 
 @style.styled
@@ -34,14 +33,7 @@ def figure(found: Prediction, data: str) -> Figure:
     top.set_ylim(min(-0.1, float(np.min(found.correlation, initial=0, where=known)) - 0.05), 1.05)
     top.set_ylabel("rank correlation\nof all margins")
     _overlaps(bottom, found)
-    for axes in (top, bottom):
-        if found.separation is not None:
-            axes.axvline(found.separation, color=style.GREEN, linestyle=_DASH, linewidth=0.9, gid="separation")
-    first, last = int(found.epochs[0]), int(found.epochs[-1])
-    bottom.set_xlim(first, last)
-    bottom.set_xticks(scales.whole_ticks(first, last))
-    apart = "not separated" if found.separation is None else f"dashed green: separation, {found.separation}"
-    bottom.set_xlabel(f"epoch ({apart})")
+    bottom.set_xlabel(track_panels.over_epochs(top, bottom, found.epochs, found.separation))
     fig.align_ylabels([top, bottom])
     return fig
 

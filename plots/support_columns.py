@@ -72,7 +72,7 @@ def at_separation(found: Columns) -> float | None:
     """Share in percent present at separation; None for a run that did not separate."""
     if found.separation is None:
         return None
-    return float(found.present[max(int(np.searchsorted(found.epochs, found.separation, "right")) - 1, 0)])
+    return float(found.present[final_support.row_at(found.epochs, found.separation)])
 
 
 def numbers(found: Columns) -> str:
@@ -80,9 +80,7 @@ def numbers(found: Columns) -> str:
     k, share = found.ids.size, at_separation(found)
     interval = None if share is None else final_support.share_interval(share, k)
     wanted = paper.SUPPORT_PRESENT[found.name][k]
-    verdict = claims.OPEN
-    if interval is not None:
-        verdict = claims.REPRODUCED if interval[0] <= wanted <= interval[1] else claims.NOT
+    verdict = claims.OPEN if interval is None else claims.inside(wanted, interval)
     content: dict[str, Any] = {
         "examples": found.examples, "final_epoch": int(found.epochs[-1]), "final_ids": found.ids.tolist(),
         "separation_epoch": found.separation, "percent_present_at_separation": share,

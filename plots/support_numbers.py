@@ -74,7 +74,6 @@ def _present(found: Prediction) -> list[dict[str, Any]]:
                                    "figure": figure, "paper_percent": share, "verdict": claims.OPEN}
             if found.separation is not None and k in found.overlaps:
                 ours = _share(found, k, found.row(found.separation))
-                inside = ours["low"] <= share <= ours["high"]
-                row |= {"ours_percent": ours, "verdict": claims.REPRODUCED if inside else claims.NOT}
+                row |= {"ours_percent": ours, "verdict": claims.inside(share, (ours["low"], ours["high"]))}
             rows.append(row)
     return rows

@@ -36,16 +36,18 @@ def finish(fig: Figure, top: Axes, bottom: Axes, tracks: Tracks, groups: tuple[s
     limits, beyond = scales.frame(top, drawn)
     top.axhline(0, color=style.GREY, linewidth=0.6, zorder=1)
     top.set_ylabel(scales.margin_axis(top.yaxis, limits))
-    for axes in (top, bottom):
-        if tracks.separation is not None:
-            axes.axvline(tracks.separation, color=style.GREEN, linestyle=DASH, linewidth=0.9, zorder=4,
-                         gid="separation")
-    first, last = int(tracks.epochs[0]), int(tracks.epochs[-1])
+    bottom.set_xlabel(f"{over_epochs(top, bottom, tracks.epochs, tracks.separation)}{beyond}")
+    fig.align_ylabels([top, bottom])
+
+
+def over_epochs(top: Axes, bottom: Axes, epochs: np.ndarray, separation: int | None) -> str:
+    """Marks separation in two panels above one another and fits their common axis; what to write below it."""
+    for axes in (top, bottom) if separation is not None else ():
+        axes.axvline(separation, color=style.GREEN, linestyle=DASH, linewidth=0.9, zorder=4, gid="separation")
+    first, last = int(epochs[0]), int(epochs[-1])
     bottom.set_xlim(first, last)
     bottom.set_xticks(scales.whole_ticks(first, last))
-    dashed = "" if tracks.separation is None else f" (dashed green: separation, {tracks.separation})"
-    bottom.set_xlabel(f"epoch{dashed}{beyond}")
-    fig.align_ylabels([top, bottom])
+    return f"epoch ({'not separated' if separation is None else f'dashed green: separation, {separation}'})"
 
 
 def _finite(values: list[np.ndarray]) -> np.ndarray:
