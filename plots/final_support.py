@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy  # scipy.stats is loaded at its first use: it takes a second, which a start need not pay
 
 from plots import order, ranks
 from plots.recorded import Lacking, Recorded
@@ -78,7 +78,7 @@ def gather(run: Recorded) -> Prediction:
 
 def chance(k: int, count: int) -> Chance:
     """Overlap of k of `count` examples drawn without replacement with a fixed set of k: hypergeometric."""
-    drawn = stats.hypergeom(count, k, k)
+    drawn = scipy.stats.hypergeom(count, k, k)
     low, high = drawn.interval(LEVEL)
     return Chance(100 * k / count, 100 * float(low) / k, 100 * float(high) / k)
 
@@ -98,7 +98,7 @@ def moments(found: Prediction) -> dict[str, int]:
 
 def share_interval(percent: float, k: int) -> tuple[float, float]:
     """Wilson's 95% interval in percent of a share of k examples, which takes them for a sample of others."""
-    found = stats.binomtest(round(percent * k / 100), k).proportion_ci(LEVEL, "wilson")
+    found = scipy.stats.binomtest(round(percent * k / 100), k).proportion_ci(LEVEL, "wilson")
     return 100 * float(found.low), 100 * float(found.high)
 
 
@@ -106,6 +106,6 @@ def correlation_interval(rho: float, count: int) -> tuple[float, float]:
     """95% interval of Spearman's correlation over examples, by Fisher's z, variance of Bonett and Wright (2000)."""
     if not np.isfinite(rho) or count < 4:
         return np.nan, np.nan
-    half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((1 + rho**2 / 2) / (count - 3))
+    half = scipy.stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((1 + rho**2 / 2) / (count - 3))
     z = np.arctanh(np.clip(rho, -1 + 1e-15, 1 - 1e-15))
     return float(np.tanh(z - half)), float(np.tanh(z + half))

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy  # scipy.stats is loaded at its first use: it takes a second, which a start need not pay
 
 from plots import scales
 
@@ -38,7 +38,7 @@ def t_interval(values: np.ndarray, axis: int = 0) -> Interval:
         mean = np.where(good, values, 0.0).sum(axis) / n
         squares = np.where(good, values - np.expand_dims(mean, axis), 0.0) ** 2
         error = np.sqrt(squares.sum(axis) / (n - 1) / n)
-        return Interval(mean, stats.t.ppf(0.5 + LEVEL / 2, n - 1) * error, n)
+        return Interval(mean, scipy.stats.t.ppf(0.5 + LEVEL / 2, n - 1) * error, n)
 
 
 def band(values: np.ndarray, axis: int = 0) -> tuple[Any, Any]:

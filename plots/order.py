@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy  # scipy.stats is loaded at its first use: it takes a second, which a start need not pay
 
 FEWEST = 3
 
@@ -46,7 +46,7 @@ def agreement(first: np.ndarray, second: np.ndarray, resamples: int = 5000, seed
 def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Row by row (B, n) -> (B,); many rows at once, where scipy.stats.spearmanr would compare all with all."""
     a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in
-            (stats.rankdata(first, axis=1), stats.rankdata(second, axis=1)))
+            (scipy.stats.rankdata(first, axis=1), scipy.stats.rankdata(second, axis=1)))
     with np.errstate(invalid="ignore"):
         return (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
 

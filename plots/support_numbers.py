@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy  # scipy.stats is loaded at its first use: it takes a second, which a start need not pay
 
 from plots import claims, final_support, paper
 from plots.claims import plain
@@ -38,7 +38,7 @@ def _moment(run: Recorded, found: Prediction, row: int) -> dict[str, Any]:
     rho, last = float(found.correlation[row]), np.asarray(run.margins.margins[-1])
     values = np.asarray(run.margins.margins[row])
     both = np.isfinite(values) & np.isfinite(last)
-    tau = float(stats.kendalltau(values[both], last[both]).statistic) if np.isfinite(rho) else np.nan
+    tau = float(scipy.stats.kendalltau(values[both], last[both]).statistic) if np.isfinite(rho) else np.nan
     interval = final_support.correlation_interval(rho, int(both.sum()))
     return {"epoch": int(found.epochs[row]), "spearman": plain(rho),
             "spearman_interval": [plain(end) for end in interval],

@@ -1,5 +1,6 @@
 """What the tests of compressions share: a config, its tables, and a process that dies."""
 
+import pytest
 
 from margin_jax import tables
 from margin_jax.checkpoint import Checkpoints
@@ -40,6 +41,15 @@ def dying(owner, name, at, monkeypatch):
         return result
 
     monkeypatch.setattr(owner, name, method)
+
+
+def dying_in_turn(deaths, monkeypatch, job):
+    """Starts `job` once for each of `deaths`, the arguments of `dying`, of which it dies."""
+    for death in deaths:
+        with monkeypatch.context() as patch:
+            dying(*death, patch)
+            with pytest.raises(Killed):
+                job()
 
 
 def same_tables(first, second):

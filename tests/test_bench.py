@@ -97,10 +97,10 @@ def test_a_missing_pytorch_is_named_before_anything_is_measured(monkeypatch):
 @pytest.mark.slow
 def test_rows_without_pytorch_are_measured_in_their_own_process(tmp_path):
     path = tmp_path / "row.json"
-    subprocess.run([sys.executable, ROOT / "launch" / "benchmark.py", "--inner=devices: two, batch 20",
+    subprocess.run([sys.executable, ROOT / "launch" / "benchmark.py", "--inner=networks: 1, batch 1, each, in turn",
                     f"--inner_file={path}", "--pairs=1"], check=True, capture_output=True)
     row = json.loads(path.read_text())
-    assert row["name"] == "devices: two, batch 20" and row["theirs"] == "ours, one device"
+    assert row["name"] == "networks: 1, batch 1, each, in turn" and row["theirs"] == "ours, one network"
     assert row["ours_seconds"] > 0 and row["ratio"] > 0
 
 

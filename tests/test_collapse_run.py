@@ -1,18 +1,16 @@
-"""The neural collapse that a run records: when, of what, and that an interrupted run ends with the same table."""
+"""The neural collapse that a run records: when, and of what."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compress_helpers import Killed, dying
 from margin_jax import records, tables
 from margin_jax.checkpoint import Checkpoints
 from margin_jax.data import load
 from margin_jax.data.standardise import channel_statistics
 from margin_jax.errors import InputError
 from margin_jax.models.build import make_network
-from margin_jax.runs import loop
 from margin_jax.runs.train import train
 from margin_jax.validation import validate_sweep
 from run_helpers import run_config
@@ -63,19 +61,6 @@ def test_the_last_row_is_that_of_the_network_on_the_kept_examples(run):
     means = np.stack([train_features[mask][kept == c].mean(0) for c in range(3)])
     nearest = np.argmin(((test_features[:, None] - means) ** 2).sum(2), 1)
     np.testing.assert_allclose(row["nc4_test"], np.mean(nearest != np.argmax(test_features @ weights, 1)), atol=1e-6)
-
-
-def test_an_interrupted_run_ends_with_the_same_table(run, tmp_path, monkeypatch):
-    config, path = run
-    config = config.copy_and_resolve_references()
-    config.checkpoint_seconds = 1e9  # there are those of the removal and the end alone: the record between is cut
-    with monkeypatch.context() as patch:
-        dying(loop.TrainRun, "write_row", 3, patch)
-        with pytest.raises(Killed):
-            train(config, tmp_path / "run")
-    assert len((tmp_path / "run" / "collapse.csv").read_text().splitlines()) == 3
-    train(config, tmp_path / "run")
-    assert (tmp_path / "run" / "collapse.csv").read_text() == (path / "collapse.csv").read_text()
 
 
 def test_without_the_key_there_is_no_table_and_a_sweep_refuses_it(run, data):

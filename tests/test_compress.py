@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compress_helpers import Killed, cells_of, compression, dying, params_of, same_tables
+from compress_helpers import Killed, cells_of, compression, dying_in_turn, params_of, same_tables
 from helpers import assert_trees_equal
 from margin_jax import records
 from margin_jax.batching import make_plan
@@ -167,14 +167,11 @@ def test_bad_compressions_are_refused_before_anything_is_written(data, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("moment,at", [("save", 4)])
-def test_a_network_killed_before_its_removal_goes_on_on_several_devices(data, tmp_path, monkeypatch, moment, at):
-    config = compression(data, devices=4, checkpoint_seconds=0.0, compress__controls=("full",))
+def test_a_network_killed_before_its_removal_goes_on_on_several_devices(data, tmp_path, monkeypatch):
+    config = compression(data, devices=4, compress__controls=("full",))
     compress(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        dying(loop.TrainRun, moment, at, patch)
-        with pytest.raises(Killed):
-            compress(config, tmp_path / "parts")
+    config.checkpoint_seconds = 0.0
+    dying_in_turn([(loop.TrainRun, "save", 4)], monkeypatch, lambda: compress(config, tmp_path / "parts"))
     compress(config, tmp_path / "parts")
     same_tables(tmp_path / "whole", tmp_path / "parts")
 

@@ -41,9 +41,9 @@ def alone(network, state, shuffle=False, epochs=2, labels=None):
     return state, stats, make_evaluate(network, PIECE)(state.params, state.batch_stats, examples)
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
-@pytest.mark.parametrize("count,devices,batch_norm,shuffle", [(1, 4, False, False), (4, 4, False, True),
-                                                              (6, 4, True, False), (3, 1, False, False)])
+@pytest.mark.parametrize("mapping,count,devices,batch_norm,shuffle", [
+    ("vmap", 1, 4, False, False), ("vmap", 4, 4, False, True), ("vmap", 6, 4, True, False), ("loop", 4, 4, True, True),
+    ("loop", 6, 4, True, False), ("loop", 3, 1, False, False)])
 def test_each_network_is_trained_as_if_alone(mapping, count, devices, batch_norm, shuffle):
     network, seeds = small_network(batch_norm=batch_norm), list(range(10, 10 + count))
     states = make_states(network, OPTIMIZER, (8, 8, 3), seeds)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from compress_helpers import SEPARATED, Killed, dying, same_tables
+from compress_helpers import SEPARATED, dying_in_turn, same_tables
 from margin_jax import records, tables
 from margin_jax.errors import InputError
 from margin_jax.runs import grid_rows, whole_run
@@ -55,15 +55,11 @@ def test_a_cell_equals_the_same_cell_run_alone(data, done, tmp_path):
         assert all(alone[key][name] == together[key][name] for name in ("updates", "epochs", "kept", "status"))
 
 
-@pytest.mark.parametrize("at", [1, 5])
-def test_a_grid_killed_midway_ends_equal(data, done, tmp_path, monkeypatch, at):
+def test_a_grid_killed_twice_ends_equal(data, done, tmp_path, monkeypatch):
     config = run_config(data, **(GRID | {"compress__base": str(done / "base")}))
-    with monkeypatch.context() as patch:
-        dying(grid_rows.Rows, "add", at, patch)
-        with pytest.raises(Killed):
-            compress(config, tmp_path / "run")
-    before = cells_by_key(tmp_path / "run")
-    assert 0 < len(before) < 20
+    for at in (1, 4):
+        dying_in_turn([(grid_rows.Rows, "add", at)], monkeypatch, lambda: compress(config, tmp_path / "run"))
+        assert 0 < len(cells_by_key(tmp_path / "run")) < 20
     compress(config, tmp_path / "run")
     same_tables(done, tmp_path / "run")
 
@@ -99,10 +95,7 @@ def test_networks_of_a_whole_run_that_never_get_there_are_told(whole):
 def test_a_whole_run_killed_midway_ends_equal(data, whole, tmp_path, monkeypatch):
     config = run_config(data, **WHOLE)
     config.checkpoint_seconds = 0.0
-    with monkeypatch.context() as patch:
-        dying(whole_run.Training, "save", 3, patch)
-        with pytest.raises(Killed):
-            compress(config, tmp_path / "run")
+    dying_in_turn([(whole_run.Training, "save", 3)], monkeypatch, lambda: compress(config, tmp_path / "run"))
     compress(config, tmp_path / "run")
     same_tables(whole, tmp_path / "run")
 

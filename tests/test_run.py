@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from compress_helpers import Killed
 from margin_jax import records, results
 from margin_jax.checkpoint import Checkpoints
 from margin_jax.errors import DivergedError, InputError
@@ -14,13 +15,6 @@ from margin_jax.runs import loop
 from margin_jax.runs import train as runs_train
 from margin_jax.runs.train import train
 from run_helpers import run_config, write_npz
-
-
-@pytest.fixture(name="data", scope="module")
-def _data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "own.npz"
-    write_npz(path)
-    return path
 
 
 def last_checkpoint(workdir):
@@ -73,10 +67,6 @@ def test_every_rule_keeps_its_count(data, tmp_path, rule):
         assert mask["ids"][mask["mask"]].tolist() == [1, 4, 88]
 
 
-class Killed(Exception):
-    """Stands for a process that dies."""
-
-
 @pytest.fixture(name="undisturbed", scope="module")
 def _undisturbed(data, tmp_path_factory):
     """Gives the config of (devices, batch_size) and the folder of its run that nothing interrupted, trained once."""
@@ -84,7 +74,8 @@ def _undisturbed(data, tmp_path_factory):
     @functools.cache
     def made(devices, batch_size):
         config = run_config(data, devices=devices, batch_size=batch_size, compress__keep=5, compress__epochs=2,
-                            model__batch_norm=True, shuffle=True, optimizer__name="adam", optimizer__learning_rate=0.01)
+                            model__batch_norm=True, shuffle=True, optimizer__name="adam", optimizer__learning_rate=0.01,
+                            record__collapse_every=1)
         path = tmp_path_factory.mktemp("undisturbed") / "run"
         train(config, path)
         return config, path
@@ -92,27 +83,27 @@ def _undisturbed(data, tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("moment,killed_in,devices,batch_size", [
-    ("train", 1, 1, 7), ("train", 3, 1, 7), ("record", 3, 1, 1), ("record", 5, 1, 7), ("checkpoint", 1, 1, 7),
-    ("checkpoint", 3, 4, 7)])
-def test_an_interrupted_run_ends_bit_equal(undisturbed, tmp_path, monkeypatch, killed_in, devices, batch_size, moment):
+@pytest.mark.parametrize("devices,batch_size,deaths", [
+    (1, 7, [("train_epoch", 1), ("save", 1), ("train_epoch", 3), ("record", 5)]), (1, 1, [("record", 3)]),
+    (4, 7, [("save", 3)])])
+def test_an_interrupted_run_ends_bit_equal(undisturbed, tmp_path, monkeypatch, devices, batch_size, deaths):
     config, whole_run = undisturbed(devices, batch_size)
-    method = {"train": "train_epoch", "record": "record", "checkpoint": "save"}[moment]
-    original = getattr(loop.TrainRun, method)
+    for method, killed_in in deaths:
+        original = getattr(loop.TrainRun, method)
 
-    def dying(self, *args, **kwargs):
-        result = original(self, *args, **kwargs)
-        if self.epoch == killed_in:
-            raise Killed
-        return result
+        def dying(self, *args, original=original, killed_in=killed_in, **kwargs):
+            result = original(self, *args, **kwargs)
+            if self.epoch == killed_in:
+                raise Killed
+            return result
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainRun, method, dying)
-        with pytest.raises(Killed):
-            train(config, tmp_path / "parts")
-    assert not (tmp_path / "parts" / "summary.json").exists()
-    if moment != "train" or killed_in > 1:
-        assert records.read_margins(tmp_path / "parts").margins.shape[1] == 30
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.TrainRun, method, dying)
+            with pytest.raises(Killed):
+                train(config, tmp_path / "parts")
+        assert not (tmp_path / "parts" / "summary.json").exists()
+        if method != "train_epoch" or killed_in > 1:
+            assert records.read_margins(tmp_path / "parts").margins.shape[1] == 30
     train(config, tmp_path / "parts")
     whole, parts = (records.read_margins(path) for path in (whole_run, tmp_path / "parts"))
     for a, b in zip(whole, parts, strict=True):
@@ -121,6 +112,7 @@ def test_an_interrupted_run_ends_bit_equal(undisturbed, tmp_path, monkeypatch, k
     for name in set(records.METRICS) - {"seconds"}:
         np.testing.assert_array_equal(tables[0][name], tables[1][name])
     assert (np.diff(tables[1]["seconds"]) >= 0).all()
+    assert len({(path / "collapse.csv").read_text() for path in (whole_run, tmp_path / "parts")}) == 1
     masks = [records.read_mask(path) for path in (whole_run, tmp_path / "parts")]
     for name in masks[0]:
         np.testing.assert_array_equal(masks[0][name], masks[1][name])

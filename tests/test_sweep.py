@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from compress_helpers import Killed, dying
+from compress_helpers import dying_in_turn
 from margin_jax import records, tables
 from margin_jax.config import default_config
 from margin_jax.errors import InputError
@@ -108,14 +108,11 @@ def test_chunks_and_processes_change_nothing(data, done, tmp_path):
     same_results(done, tmp_path / "shared", config)
 
 
-@pytest.mark.parametrize("name,at", [("save", 2), ("_record", 3)])
-def test_a_sweep_killed_midway_ends_equal(data, done, tmp_path, monkeypatch, name, at):
+def test_a_sweep_killed_twice_ends_equal(data, done, tmp_path, monkeypatch):
     config = run_config(data, **SWEEP, sweep__chunk=4)
     config.checkpoint_seconds = 0.0
-    with monkeypatch.context() as patch:
-        dying(together.Training, name, at, patch)
-        with pytest.raises(Killed):
-            sweep(config, tmp_path / "sweep")
+    dying_in_turn([(together.Training, "save", 2), (together.Training, "_record", 3)], monkeypatch,
+                  lambda: sweep(config, tmp_path / "sweep"))
     sweep(config, tmp_path / "sweep")
     same_results(done, tmp_path / "sweep", config)
 
@@ -215,10 +212,7 @@ def test_bad_sweeps_are_refused_before_anything_is_written(data, tmp_path, chang
 
 def test_the_folder_of_another_job_is_refused(data, tmp_path, monkeypatch):
     config = run_config(data, **SWEEP)
-    with monkeypatch.context() as patch:
-        dying(loop.TrainRun, "record", 1, patch)
-        with pytest.raises(Killed):
-            train(config, tmp_path / "run")
+    dying_in_turn([(loop.TrainRun, "record", 1)], monkeypatch, lambda: train(config, tmp_path / "run"))
     with pytest.raises(InputError, match="started by launch/train.py"):
         sweep(config, tmp_path / "run")
 
