@@ -14,8 +14,9 @@ from margin_jax.runs import schedule
 from margin_jax.runs.branches import Start, base_config
 from margin_jax.runs.group import Group
 from margin_jax.runs.job import Job, describe, make_job
+from margin_jax.runs.opening import check_origin
 from margin_jax.runs.snapshot import Snapshot, fresh_snapshot, on_host
-from margin_jax.runs.train import check_origin, run_in
+from margin_jax.runs.train import run_in
 from margin_jax.state import TrainState, make_state, with_optimizer
 
 

@@ -14,7 +14,7 @@ from margin_jax.runs.cells import failed_row, frozen_row
 from margin_jax.runs.curves import Gathered, has_count
 from margin_jax.runs.grid import run_grid
 from margin_jax.runs.job import describe, load_dataset
-from margin_jax.runs.train import check_origin
+from margin_jax.runs.opening import opened
 
 
 def compress(config: Any, path: str | pathlib.Path) -> dict[str, Any]:
@@ -39,11 +39,7 @@ def compress(config: Any, path: str | pathlib.Path) -> dict[str, Any]:
             workdir.state_of(bases_folder(config, pathlib.Path(path)) / start.name, base_config(config, start))
     jobs = Jobs(dataset)
     description = describe(config, dataset, jobs.get(config)) | {"job": "compress"}
-    with results.RunFolder(path) as folder:
-        if workdir.inspect(path, config):
-            check_origin(path, description)
-        else:
-            folder.start(description)
+    with opened(path, config, description) as folder:
         run = run_grid if config.compress.mode == "grid" else run_branches
         summary = run(config, jobs, folder)
         folder.finish(summary)

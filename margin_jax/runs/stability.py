@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from margin_jax import records, replace_one, results, tables, validation, workdir
+from margin_jax import records, replace_one, tables, validation, workdir
 from margin_jax.devices import replicate
 from margin_jax.replace_one import Trial
 from margin_jax.results import RunFolder
@@ -17,8 +17,8 @@ from margin_jax.runs.base import Base, Jobs, ensure_base
 from margin_jax.runs.branches import Start, base_config
 from margin_jax.runs.deletion import deletion_rows
 from margin_jax.runs.job import describe, load_dataset
+from margin_jax.runs.opening import opened
 from margin_jax.runs.progress import Reporter
-from margin_jax.runs.train import check_origin
 from margin_jax.runs.trials import Row, TrainedOn, chunk_size
 
 TRIALS, DELETION, CONTINUED = "trials.csv", "deletion.csv", "continued.json"
@@ -49,11 +49,7 @@ def stability(config: Any, path: str | pathlib.Path) -> dict[str, Any]:
     job = jobs.get(config)
     description = describe(config, dataset, job) | {"job": "stability",
                                                     "chunk": chunk_size(config, dataset, job, max(total, 1))}
-    with results.RunFolder(path) as folder:
-        if workdir.inspect(path, config):
-            check_origin(path, description)
-        else:
-            folder.start(description)
+    with opened(path, config, description) as folder:
         base = ensure_base(config, start, home, jobs)
         summary = {"status": base.status, "reason": base.failed, "base": {"name": base.start.name, "row": base.row},
                    "trials": 0, "diverged": 0}

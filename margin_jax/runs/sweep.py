@@ -15,11 +15,11 @@ from margin_jax.runs.chunk import Chunk, Starts, chunks_of, train_chunk
 from margin_jax.runs.design import members
 from margin_jax.runs.group import Course
 from margin_jax.runs.job import describe, load_dataset
+from margin_jax.runs.opening import opened
 from margin_jax.runs.kinds import Kinds
 from margin_jax.runs.merge import merge
 from margin_jax.runs.progress import Reporter
 from margin_jax.runs.schedule import Progress
-from margin_jax.runs.train import check_origin
 from margin_jax.runtime import Share
 
 WAIT = 600.0  # seconds for another process to begin the sweep, or to put its results together
@@ -74,11 +74,7 @@ def sweep(config: Any, path: str | pathlib.Path, share: Share = Share()) -> dict
 
 def _begin(config: Any, path: str | pathlib.Path, description: dict[str, Any]) -> dict[str, Any]:
     """Writes config.json, or reads the one that another process or an interrupted sweep has written."""
-    with results.RunFolder(path, WAIT) as folder:
-        if workdir.inspect(path, config):
-            check_origin(path, description)
-        else:
-            folder.start(description)
+    with opened(path, config, description, WAIT):
         return records.read_json(path, "config.json")
 
 

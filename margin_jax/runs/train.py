@@ -3,14 +3,13 @@
 import pathlib
 from typing import Any
 
-from absl import logging
-
-from margin_jax import records, results, validation, workdir
+from margin_jax import validation, workdir
 from margin_jax.checkpoint import Checkpoints
 from margin_jax.data.split import Dataset
 from margin_jax.errors import InputError
 from margin_jax.runs.job import Job, describe, load_dataset, make_job
 from margin_jax.runs.loop import TrainRun
+from margin_jax.runs.opening import opened
 from margin_jax.runs.snapshot import Snapshot
 
 
@@ -50,28 +49,7 @@ def run_in(path: str | pathlib.Path, config: Any, dataset: Dataset, job: Job, de
     Returns:
       What summary.json holds.
     """
-    with results.RunFolder(path) as folder:
-        if workdir.inspect(path, config):  # again, now that no other process can finish the run meanwhile
-            check_origin(path, description)
-        else:
-            folder.start(description)
-        with Checkpoints(folder.path / "checkpoints") as checkpoints:
-            run = TrainRun(config, dataset, job, folder, checkpoints, start)
-            run.resume()
-            return run.run()
-
-
-def check_origin(path: str | pathlib.Path, description: dict[str, Any]) -> None:
-    """Refuses another job and other data; warns of other versions, with which the run need not end bit-equal."""
-    stored = records.read_json(path, "config.json")
-    job = stored.get("job", "train")
-    if job != description["job"]:
-        raise InputError(f"{path} was started by launch/{job}.py, which continues it; choose another --workdir for "
-                         f"launch/{description['job']}.py")
-    for key in ("versions", "device"):
-        if stored[key] != description[key]:
-            logging.warning("%s was started with %s %s, goes on with %s", path, key, stored[key], description[key])
-    if stored["data"]["digest"] != description["data"]["digest"]:
-        raise InputError(f"{path} was started on other data of the name {stored['data']['name']!r}: the digest was "
-                         f"{stored['data']['digest'][:12]}, is {description['data']['digest'][:12]}; "
-                         "restore the data or choose another --workdir")
+    with opened(path, config, description) as folder, Checkpoints(folder.path / "checkpoints") as checkpoints:
+        run = TrainRun(config, dataset, job, folder, checkpoints, start)
+        run.resume()
+        return run.run()
