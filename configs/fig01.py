@@ -5,8 +5,8 @@ Claim      "the margins for all datapoints are larger for natural labels than fo
            longer to separate.
 Expected   on CIFAR-2 natural margins are larger at every rank in each of three seeds, at the median 45 to 63 times;
            separation at epoch 24 to 28 and 89 to 131, 79 +- 57 epochs later; 5.7% and 50% test error. Of the 100
-           smallest the first of ten bins over each network's own range holds 2.7 +- 3.8 and 2.0 +- 2.5, over one
-           range for all 0 and 100 (results/fig01).
+           smallest the first of ten bins over each network's own range holds 2.7 +- 3.8 and 2.0 +- 2.5, over one range
+           for all 0 and 100 (results/fig01).
 Time       8 minutes on two CPU cores.
 Run        python launch/sweep.py --config=configs/fig01.py --config.data.dir=DIR --workdir=runs/fig01
            On CIFAR-10, as in the paper: --config.data.name=cifar10

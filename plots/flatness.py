@@ -24,7 +24,7 @@ def figure(cells: dict[tuple[float, ...], Cell], data: str) -> Figure:
     Returns:
       The figure; its axes hold a line "all-R" per network and lines "class-C" of the first one; separation is marked.
     """
-    fig = style.new_figure(style.DOUBLE, 4.0)
+    fig = style.new_figure(style.DOUBLE, 4.4)
     panels = fig.subplots(len(flat.MEASURES), len(cells), sharex=True, sharey="row", squeeze=False)
     for measure, line in zip(flat.MEASURES, panels):
         for axes, cell in zip(line, cells.values()):
@@ -61,7 +61,7 @@ def _ratio(cell: Cell, measure: str) -> str:
     mean, half, _ = cell.change(measure)
     if not np.isfinite(mean):
         return "not separated" if cell.kind.networks else "diverged"
-    ends = f" [{math.exp(mean - half):.2f}, {math.exp(min(mean + half, 700)):.2f}]" if np.isfinite(half) else ""
+    ends = f"\n[{math.exp(mean - half):.2f}, {math.exp(min(mean + half, 700)):.2f}]" if np.isfinite(half) else ""
     return f"end/sep. {math.exp(mean):.2f}{ends}"
 
 
