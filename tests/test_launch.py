@@ -51,13 +51,13 @@ def test_compress_writes_its_tables_and_its_figure(arguments, tmp_path):
     assert (tmp_path / "run" / "figures" / "fig05.png").read_bytes() == drawn
 
 
-@pytest.mark.parametrize("extra,message", [
-    ("--config.batchsize=3", "there is no key 'batchsize'; the nearest is 'batch_size'"),
-    ("--config=configs/nothing.py", "give a file such as configs/quickstart.py"),
-    ("--workdir=/proc/nothing", "choose another --workdir"),
-    ("epochs=3", "expected flags only"),
+@pytest.mark.parametrize("script,extra,message", [
+    ("train.py", "--config.batchsize=3", "there is no key 'batchsize'; the nearest is 'batch_size'"),
+    ("stability.py", "--config=configs/nothing.py", "give a file such as configs/quickstart.py"),
+    ("compress.py", "--workdir=/proc/nothing", "choose another --workdir"),
+    ("sweep.py", "epochs=3", "expected flags only"),
 ])
-def test_mistakes_on_the_command_line_are_explained(arguments, tmp_path, extra, message):
-    done = launch("train.py", *arguments, f"--workdir={tmp_path / 'run'}", extra)
+def test_mistakes_on_the_command_line_are_explained(arguments, tmp_path, script, extra, message):
+    done = launch(script, *arguments, f"--workdir={tmp_path / 'run'}", extra)
     assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not (tmp_path / "run").exists()
