@@ -10,8 +10,8 @@ from plots.fig11_claims import verdicts
 from plots.fig11_numbers import QUANTITIES, Mean, Numbers
 
 _COLOURS = {"smallest": style.BLUE, "random": style.ORANGE, "largest": style.GREEN}
-_NAMES = {"d_test_loss": "test loss", "d_test_error": "test error", "d_rho": "ρ", "d_output": "normalised output",
-          "d_margin_min": "smallest margin"}
+_NAMES = {"d_test_loss": "test loss", "d_test_error": "test error", "d_rho": "ρ", "d_output": "normalised\noutput",
+          "d_margin_min": "smallest\nmargin"}
 _UNITS = {"d_test_loss": "nats", "d_test_error": "points"}
 _CLAIM = "claim of the paper: the point of smallest margin changes test loss and ρ more than a random one"
 
@@ -68,7 +68,7 @@ def _panel(axes: Axes, numbers: Numbers, name: str) -> None:
     axes.margins(x=0.1)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(" ".join(filter(None, [f"$10^{{{power}}}$" if power else "", _UNITS.get(name, "")])))
-    axes.set_title(f"Δ {_NAMES[name]}\n{_verdict(numbers, name)}")
+    axes.set_title("\n".join(filter(None, [f"Δ {_NAMES[name]}", _verdict(numbers, name)])))
 
 
 def _verdict(numbers: Numbers, name: str) -> str:
