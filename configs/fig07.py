@@ -7,7 +7,7 @@ Expected   on CIFAR-2 separation at epoch 28, 32 and 28 for seeds 0 to 2, 5.3% t
            final 20 smallest none is there, of 100 10 +- 9%, of 200 20 +- 10%; chance gives up to 5%, 3% and 4%. At
            separation 45 +- 57%, 58 +- 16% and 71 +- 16% are (results/fig07). The learning rate is 0.003 without
            momentum: with the paper's 0.01 the network does not last, see below.
-Time       2 to 4 minutes on one CPU core.
+Time       2 minutes on one CPU core.
 Run        python launch/train.py --config=configs/fig07.py --config.data.dir=DIR --workdir=runs/fig07
            On CIFAR-10, as in fig. 15 to 18: --config.data.name=cifar10 (not tried).
 Trial      add --config.data.name=digits

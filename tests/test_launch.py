@@ -52,6 +52,7 @@ def test_compress_writes_its_tables_and_its_figure(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("script,extra,message", [
+    ("train.py", "--config.epochs=many", "epochs"),
     ("train.py", "--config.batchsize=3", "there is no key 'batchsize'; the nearest is 'batch_size'"),
     ("stability.py", "--config=configs/nothing.py", "give a file such as configs/quickstart.py"),
     ("compress.py", "--workdir=/proc/nothing", "choose another --workdir"),

@@ -197,7 +197,7 @@ def test_draw_adds_figures_and_touches_nothing_else(tmp_path, classes, epochs, f
 def test_script_needs_no_jax_and_explains_mistakes(tmp_path):
     write_run(tmp_path)
     code = ("import sys; from plots.run_figures import draw; draw(sys.argv[1], ['histogram']); "
-            "print({'jax', 'flax', 'optax', 'matplotlib.pyplot'} & set(sys.modules))")
+            "print({'jax', 'flax', 'optax', 'matplotlib.pyplot', 'scipy.stats'} & set(sys.modules))")
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
     command = [sys.executable, str(ROOT / "launch" / "plot.py"), "--workdir=run"]

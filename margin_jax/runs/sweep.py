@@ -15,9 +15,9 @@ from margin_jax.runs.chunk import Chunk, Starts, chunks_of, train_chunk
 from margin_jax.runs.design import members
 from margin_jax.runs.group import Course
 from margin_jax.runs.job import describe, load_dataset
-from margin_jax.runs.opening import opened
 from margin_jax.runs.kinds import Kinds
 from margin_jax.runs.merge import merge
+from margin_jax.runs.opening import opened
 from margin_jax.runs.progress import Reporter
 from margin_jax.runs.schedule import Progress
 from margin_jax.runtime import Share
