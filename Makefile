@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_WORKDIR ?= runs/demo
 
-.PHONY: demo test clean
+.PHONY: demo test lint clean
 
 demo: $(VENV)/.core
 	$(BIN)/python launch/demo.py --workdir=$(DEMO_WORKDIR)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

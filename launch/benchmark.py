@@ -16,8 +16,20 @@ import sys
 from absl import flags
 
 from margin_jax import cli
-from margin_jax.bench import processes, report, startup
-from margin_jax.bench.cases import Effort
+from margin_jax.bench import timing
+from margin_jax.bench.cases import (
+    Effort,
+    all_cases,
+    chosen,
+    describe_machine,
+    make_row,
+    markdown,
+    measure_all,
+    measure_here,
+    need_torch,
+    save,
+    wants_start,
+)
 from margin_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -35,26 +47,26 @@ def main(argv: list[str]) -> None:
     del argv
     effort = Effort(5, False) if QUICK.value else Effort(PAIRS.value, COMPILED.value)
     if INNER.value:
-        case = next(case for case in processes.all_cases() if case.name == INNER.value)
-        pathlib.Path(INNER_FILE.value).write_text(json.dumps(processes.measure_here(case, effort)), encoding="utf-8")
+        case = next(case for case in all_cases() if case.name == INNER.value)
+        pathlib.Path(INNER_FILE.value).write_text(json.dumps(measure_here(case, effort)), encoding="utf-8")
         return
-    processes.need_torch()
-    cases, out, rows = processes.chosen(ONLY.value, QUICK.value), pathlib.Path(OUT.value), []
+    need_torch()
+    cases, out, rows = chosen(ONLY.value, QUICK.value), pathlib.Path(OUT.value), []
     if (out / "benchmark.json").exists():
         raise InputError(f"{out} holds a benchmark already, and nothing is overwritten; choose another --out")
-    machine = processes.machine()
+    machine = describe_machine()
 
     def add(row: dict) -> None:
         rows.append(row)
-        report.save(out, rows, machine)
+        save(out, rows, machine)
         print(f"{row['name']}: {row['ratio']:.3g} ({row['low']:.3g}–{row['high']:.3g})", file=sys.stderr, flush=True)
 
-    for row in processes.measure_all(ROOT, cases, effort):
+    for row in measure_all(ROOT, cases, effort):
         add(row)
-    if processes.wants_start(ONLY.value, QUICK.value):
-        for name, pairing in startup.compare_starts(ROOT, os.environ, min(5, effort.pairs)).items():
-            add(report.make_row(name, pairing, None, "PyTorch, import and one epoch"))
-    print(report.markdown(rows, machine))
+    if wants_start(ONLY.value, QUICK.value):
+        for name, pairing in timing.compare_starts(ROOT, os.environ, min(5, effort.pairs)).items():
+            add(make_row(name, pairing, None, "PyTorch, import and one epoch"))
+    print(markdown(rows, machine))
 
 
 if __name__ == "__main__":

@@ -8,15 +8,14 @@ import pathlib
 import sys
 from typing import Any
 
-# A script sees its own folder only; `configs` and `plots` are folders of the project beside it and not installed.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import _path  # noqa: F401
+from absl import flags
 
-from absl import flags  # noqa: E402
-
-from configs import quickstart  # noqa: E402
-from margin_jax import cli, records, runtime  # noqa: E402
-from margin_jax.runs.train import train  # noqa: E402
-from plots.run_figures import draw  # noqa: E402
+from configs import quickstart
+from margin_jax import backend, cli
+from margin_jax.experiments.train import train
+from margin_jax.run_folder import read as records
+from plots.runs.draw import draw
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Folder for the run folders of the demonstration.")
 
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> None:
     """Runs what is not finished yet, draws, prints."""
     del argv
     config = quickstart.get_config()
-    runtime.prepare(config.batch_size, config.devices)
+    backend.prepare(config.batch_size, config.devices)
     root, summaries = pathlib.Path(WORKDIR.value), {}
     for name, config in controls().items():
         workdir = root / name

@@ -1,27 +1,27 @@
 """Draws the figures of a run folder: python launch/plot.py --workdir=DIR [--figures=curves,histogram]."""
 
-import pathlib
-import sys
 
+import _path  # noqa: F401
 from absl import flags
 
-# A script sees its own folder only; `plots` is a folder of the project beside it and is not installed.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-
-from margin_jax import cli, records  # noqa: E402
-from margin_jax.errors import InputError  # noqa: E402
-from plots import compress_figures, run_figures, stability_figures, sweep_figures  # noqa: E402
+from margin_jax import cli
+from margin_jax.errors import InputError
+from margin_jax.run_folder import read as records
+from plots.compress import draw as draw_compress
+from plots.runs import draw as draw_runs
+from plots.stability import draw as draw_stability
+from plots.sweeps import draw as draw_sweeps
 
 # By the job that config.json names; a training run names none.
-DRAW = {"train": run_figures.draw, "compress": compress_figures.draw, "sweep": sweep_figures.draw,
-        "stability": stability_figures.draw}
+DRAW = {"train": draw_runs.draw, "compress": draw_compress.draw, "sweep": draw_sweeps.draw,
+        "stability": draw_stability.draw}
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run, finished or not.", required=True)
 _FIGURES = flags.DEFINE_list(
-    "figures", None, f"Which to draw; default all. Of a training run: {', '.join(run_figures.FIGURES)}, and "
-    f"where its config or this names them {', '.join(run_figures.EXTRA)}; of a "
+    "figures", None, f"Which to draw; default all. Of a training run: {', '.join(draw_runs.FIGURES)}, and "
+    f"where its config or this names them {', '.join(draw_runs.EXTRA)}; of a "
     "compression, by its mode: fig04, fig04_last20, fig05, fig10, table1; of a sweep: "
-    f"{', '.join(sweep_figures.FIGURES)}; of a replace-one experiment: {', '.join(stability_figures.FIGURES)}.")
+    f"{', '.join(draw_sweeps.FIGURES)}; of a replace-one experiment: {', '.join(draw_stability.FIGURES)}.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where pictures are found, if not where the config says.")
 _NETWORKS = flags.DEFINE_list("networks", None, "Numbers of the two networks that fig06 of a sweep shows; default the "
                               "first two separated ones that differ in nothing but their seed.")

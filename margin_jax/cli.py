@@ -1,4 +1,4 @@
-"""What every launch script shares: user errors without a traceback, and where the process starts."""
+"""What every launch script shares: flags, user errors without a traceback, and where the process starts."""
 
 import re
 import sys
@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from margin_jax.errors import DivergedError, InputError
 
+flags.disclaim_key_flags()  # --help shows the flags below as those of the script
 UNREADABLE = "--config cannot be read; give a file such as configs/quickstart.py."
 
 
@@ -35,6 +37,21 @@ def _parse(argv: list[str]) -> list[str]:
             str(error).split())
         _fail(f"error: config: {said}", 2)
     raise AssertionError("not reached")
+
+
+def job_flags(example: str) -> tuple[flags.FlagHolder, flags.FlagHolder, flags.FlagHolder]:
+    """Defines --config and --workdir, which are required, and --figures.
+
+    Args:
+      example: a config that the help names, such as "configs/fig05.py".
+    """
+    config = config_flags.DEFINE_config_file("config", None, f"Experiment, for instance {example}; override a value "
+                                             "with --config.key=value.")
+    workdir = flags.DEFINE_string("workdir", None, "Work folder, new or of an interrupted job of the same config; the "
+                                  "same for all processes.")
+    figures = flags.DEFINE_bool("figures", True, "Draw the figures and tables of the job when it ends.")
+    flags.mark_flags_as_required(["config", "workdir"])
+    return config, workdir, figures
 
 
 def read_config(holder: flags.FlagHolder) -> Any:

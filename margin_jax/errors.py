@@ -1,4 +1,10 @@
-"""Errors with a message for the user instead of a traceback."""
+"""Errors with a message for the user instead of a traceback.
+
+`nearest` says what a mistyped name was most likely meant to be.
+"""
+
+import difflib
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -14,3 +20,17 @@ class DivergedError(RuntimeError):
 
     The launch scripts print its message without a traceback and leave with exit status 1.
     """
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Returns the choice closest in spelling to a word, whatever its case.
+
+    Args:
+        word: what the user wrote.
+        choices: what could have been written; at least one.
+
+    Returns:
+        One of `choices`, also where none is close.
+    """
+    by_lower = {choice.lower(): choice for choice in choices}
+    return by_lower[difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.0)[0]]

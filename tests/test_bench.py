@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from margin_jax.bench import processes, report, timing
+from margin_jax.bench import cases, timing
 from margin_jax.bench.cases import all_cases
 from margin_jax.bench.timing import Pairing
 from margin_jax.errors import InputError
@@ -54,10 +54,10 @@ def test_the_fastest_variant_is_the_one_with_the_smallest_median(monkeypatch):
 
 
 def test_rows_are_saved_as_json_and_markdown_and_misses_are_marked(tmp_path):
-    rows = [report.make_row("fast", Pairing(0.001, 0.002, 0.5, 0.4, 0.6), 0.7, "PyTorch nhwc"),
-            report.make_row("slow", Pairing(0.002, 0.002, 1.0, 0.9, 1.1), 0.7, "PyTorch nhwc"),
-            report.make_row("free", Pairing(0.002, 0.002, 1.0, 0.9, 1.1), None, "ours")]
-    report.save(tmp_path / "new", rows, {"device": "cpu"})
+    rows = [cases.make_row("fast", Pairing(0.001, 0.002, 0.5, 0.4, 0.6), 0.7, "PyTorch nhwc"),
+            cases.make_row("slow", Pairing(0.002, 0.002, 1.0, 0.9, 1.1), 0.7, "PyTorch nhwc"),
+            cases.make_row("free", Pairing(0.002, 0.002, 1.0, 0.9, 1.1), None, "ours")]
+    cases.save(tmp_path / "new", rows, {"device": "cpu"})
     stored = json.loads((tmp_path / "new" / "benchmark.json").read_text())
     assert stored == {"machine": {"device": "cpu"}, "rows": rows}
     assert {"name", "ours_seconds", "theirs_seconds", "ratio", "low", "high"} <= stored["rows"][0].keys()
@@ -75,23 +75,23 @@ def test_every_row_that_the_issue_names_is_there():
         assert f"kept: {kept} of 50000" in names
     for count in (1, 8, 32, 100):
         assert f"networks: {count}, batch 50, each" in names
-    assert 0 < len(processes.chosen([], True)) < len(processes.chosen([], False)) == len(names)
+    assert 0 < len(cases.chosen([], True)) < len(cases.chosen([], False)) == len(names)
 
 
 def test_a_pattern_that_names_nothing_is_refused():
-    assert [case.name for case in processes.chosen(["train: batch 250"], False)] == [
+    assert [case.name for case in cases.chosen(["train: batch 250"], False)] == [
         "train: batch 250", "train: batch 250, BatchNorm"]
-    assert processes.chosen(["start"], False) == []
+    assert cases.chosen(["start"], False) == []
     with pytest.raises(InputError, match="no case contains any of.*\n  start\n"):
-        processes.chosen(["trian"], False)
+        cases.chosen(["trian"], False)
     with pytest.raises(InputError, match="without --quick"):
-        processes.chosen(["start"], True)
+        cases.chosen(["start"], True)
 
 
 def test_a_missing_pytorch_is_named_before_anything_is_measured(monkeypatch):
-    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cases.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="PyTorch is not installed; pip install"):
-        processes.need_torch()
+        cases.need_torch()
 
 
 @pytest.mark.slow

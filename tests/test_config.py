@@ -8,10 +8,17 @@ import re
 import numpy as np
 import pytest
 
-from margin_jax.config import default_config, flatten
+from margin_jax.config import (
+    default_config,
+    flatten,
+    validate,
+    validate_compression,
+    validate_stability,
+    validate_sweep,
+    validate_with_data,
+)
 from margin_jax.errors import InputError
-from margin_jax.runs.design import members
-from margin_jax.validation import validate, validate_compression, validate_stability, validate_sweep, validate_with_data
+from margin_jax.experiments.sweep_members import members
 
 
 def with_value(key, value):

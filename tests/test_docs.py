@@ -13,7 +13,7 @@ def test_the_library_guide_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(encoding="utf-8"), re.S)
     scope: dict = {}
     for block in blocks:
-        exec(compile(block, "docs/library.md", "exec"), scope)  # noqa: S102
+        exec(compile(block, "docs/library.md", "exec"), scope)
     assert len(blocks) == 5 and scope["all_margins"].shape == (5, 300)
     assert scope["chosen"].sum() == 200 and scope["many"].shape == (2, 1000)
     assert scope["hardest"].sum() == 200 and scope["forgotten"].max() <= 3

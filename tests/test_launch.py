@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from helpers.runs import write_npz
 
-from margin_jax import records
-from run_helpers import write_npz
+from margin_jax.run_folder import read as records
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

@@ -1,11 +1,26 @@
-"""What the benchmark compares: each case knows how to set up both sides and what ratio is wanted."""
+"""What the benchmark compares: each case knows how to set up both sides and what ratio is wanted.
+
+benchmark.json and the same as a Markdown table.
+
+Runs cases in processes of their own, since what JAX is told before it starts holds for a whole process.
+"""
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+import importlib.metadata
+import importlib.util
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
+from margin_jax import backend
 from margin_jax.bench import ours
 from margin_jax.bench.timing import Pairing, Work, compare, fastest
+from margin_jax.errors import InputError
 
 # Examples in an epoch, by batch size; 0 is full gradient descent.
 ROWS = {1: 200, 10: 1000, 20: 2000, 50: 5000, 250: 5000, 0: 5000}
@@ -34,7 +49,7 @@ class Case(NamedTuple):
     Attributes:
       name: unique; "group: what".
       wanted: the ratio aimed at, None where none is.
-      batch_size: for `runtime.prepare` of the process that measures it.
+      batch_size: for `backend.prepare` of the process that measures it.
       measure: Effort -> Result.
       quick: whether --quick includes it.
     """
@@ -62,13 +77,13 @@ def _against_torch(work: Work, variants: dict[str, Work], effort: Effort) -> Res
 
 
 def _train(batch: int, batch_norm: bool, effort: Effort) -> Result:
-    from margin_jax.bench import pytorch  # noqa: PLC0415  the only import of torch; not every case needs it
+    from margin_jax.bench import pytorch
     variants = pytorch.epochs(*ours.pictures(ROWS[batch]), batch, batch_norm, effort.compiled)
     return _against_torch(ours.epoch(ROWS[batch], batch, batch_norm), variants, effort)
 
 
 def _networks(networks: int, batch: int, effort: Effort) -> Result:
-    from margin_jax.bench import pytorch  # noqa: PLC0415
+    from margin_jax.bench import pytorch
     count = ROWS[batch] // 5
     variants = pytorch.epochs(*ours.pictures(count), batch, False, effort.compiled)
     result = _against_torch(ours.networks_together(networks, count, batch), variants, effort)
@@ -82,7 +97,7 @@ def _networks_in_turn(networks: int, batch: int, effort: Effort) -> Result:
 
 
 def _forward(batch_norm: bool, effort: Effort) -> Result:
-    from margin_jax.bench import pytorch  # noqa: PLC0415
+    from margin_jax.bench import pytorch
     variants = pytorch.forwards(*ours.pictures(10_000), batch_norm, effort.compiled)
     return _against_torch(ours.forward_pass(10_000, batch_norm), variants, effort)
 
@@ -122,3 +137,86 @@ def all_cases() -> list[Case]:
     cases += [Case(f"devices: two, {_title(batch, norm)}", None, 50, bind(_devices, batch, norm))
               for norm in (False, True) for batch in (20, 50, 250)]
     return cases
+
+
+def make_row(name: str, pairing: Pairing, wanted: float | None, against: str) -> dict[str, Any]:
+    """A row as it is saved: seconds of one call (of one network's part, for many), ratio with its quartiles."""
+    return {"name": name, "ours_seconds": pairing.ours, "theirs_seconds": pairing.theirs, "ratio": pairing.ratio,
+            "low": pairing.low, "high": pairing.high, "wanted": wanted, "theirs": against}
+
+
+def markdown(rows: list[dict[str, Any]], machine: dict[str, str]) -> str:
+    """The table, with a mark in the rows whose ratio is not the one wanted."""
+    lines = ["| work | ours, ms | theirs, ms | ratio (quartiles) | wanted | theirs is |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        wanted = "" if row["wanted"] is None else f"≤ {row['wanted']:g}"
+        if row["wanted"] is not None and row["ratio"] > row["wanted"]:
+            wanted += " **missed**"
+        lines.append(f"| {row['name']} | {1e3 * row['ours_seconds']:.4g} | {1e3 * row['theirs_seconds']:.4g} | "
+                     f"{row['ratio']:.3g} ({row['low']:.3g}–{row['high']:.3g}) | {wanted} | {row['theirs']} |")
+    return "\n".join([*lines, "", "; ".join(f"{key} {value}" for key, value in machine.items()), ""])
+
+
+def save(folder: pathlib.Path, rows: list[dict[str, Any]], machine: dict[str, str]) -> None:
+    """Writes benchmark.json and benchmark.md; call after every row, so that nothing measured is lost."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine, "rows": rows}
+    (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (folder / "benchmark.md").write_text(markdown(rows, machine), encoding="utf-8")
+
+
+def need_torch() -> None:
+    """Raises InputError where PyTorch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("PyTorch is not installed; pip install -e '.[bench]', on a CPU after PyTorch's CPU build")
+
+
+def chosen(patterns: list[str], quick: bool) -> list[Case]:
+    """The cases whose names contain one of the patterns, all for none; InputError if there is nothing to measure."""
+    cases = [case for case in all_cases() if (case.quick or not quick)
+             and (not patterns or any(pattern in case.name for pattern in patterns))]
+    if not cases and not wants_start(patterns, quick):
+        names = "\n  ".join(case.name for case in all_cases())
+        raise InputError(f"--only: no case contains any of {patterns}; there are (without --quick)\n  start\n  {names}")
+    return cases
+
+
+def wants_start(patterns: list[str], quick: bool) -> bool:
+    """Whether starts of whole processes are to be measured."""
+    names = "start: cold, warm, to the first epoch"
+    return not quick and (not patterns or any(pattern in names for pattern in patterns))
+
+
+def measure_here(case: Case, effort: Effort) -> dict[str, Any]:
+    """One case in this process, which has not used JAX yet; returns its row."""
+    backend.prepare(case.batch_size)
+    result = case.measure(effort)
+    return make_row(case.name, result.pairing, case.wanted, result.against)
+
+
+def measure_all(root: pathlib.Path, cases: list[Case], effort: Effort) -> Iterator[dict[str, Any]]:
+    """One case after another, each in a fresh process; a case that fails stops the benchmark with its error."""
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases:
+            path = pathlib.Path(folder) / "row.json"
+            subprocess.run([sys.executable, str(root / "launch" / "benchmark.py"), f"--inner={case.name}",
+                            f"--inner_file={path}", f"--pairs={effort.pairs}",
+                            f"--compiled={str(effort.compiled).lower()}"], check=True)
+            yield json.loads(path.read_text(encoding="utf-8"))
+
+
+def describe_machine() -> dict[str, str]:
+    """What the figures were measured on."""
+    import jax
+
+    from margin_jax.bench import pytorch
+    return {"device": jax.devices()[0].device_kind, "processor": _processor(), "cores": str(backend.cores()),
+            "python": platform.python_version(), "jax": importlib.metadata.version("jax"), **pytorch.versions()}
+
+
+def _processor() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")

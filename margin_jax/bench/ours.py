@@ -7,19 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from margin_jax import ensemble as many
-from margin_jax import tuning
-from margin_jax.batching import make_plan
+from margin_jax import backend
+from margin_jax.backend import ensemble_mapping, evaluation_piece, training_piece
 from margin_jax.bench.timing import Work
 from margin_jax.config import default_config
-from margin_jax.devices import ROWS, compile_on, replicate, row_mesh, size_of
-from margin_jax.evaluate import make_evaluate
-from margin_jax.models.build import make_network
-from margin_jax.network import Network
-from margin_jax.optimizers import make_optimizer
-from margin_jax.pieces import map_pieces
-from margin_jax.state import Examples, make_examples, make_state, standardised
-from margin_jax.train import make_run_epoch
+from margin_jax.models.network import Network, make_network
+from margin_jax.parallel import ROWS, compile_on, map_pieces, replicate, row_mesh, size_of
+from margin_jax.training.ensemble import make_ensemble, make_states
+from margin_jax.training.epoch import compile_epoch, make_plan
+from margin_jax.training.evaluate import make_evaluate
+from margin_jax.training.state import Examples, examples_of_arrays, make_optimizer, make_state, standardised
 
 SHAPE = (32, 32, 3)
 
@@ -32,7 +29,7 @@ def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _examples(count: int) -> Examples:
-    return make_examples(*pictures(count), np.full(3, 120.0), np.full(3, 60.0))
+    return examples_of_arrays(*pictures(count), np.full(3, 120.0), np.full(3, 60.0))
 
 
 def _network(batch_norm: bool, mesh: Any = None, mapped: bool = False) -> Network:
@@ -43,7 +40,7 @@ def _network(batch_norm: bool, mesh: Any = None, mapped: bool = False) -> Networ
 
 def _mesh(batch: int, devices: int) -> Any:
     available = len(jax.local_devices())
-    return row_mesh(devices or tuning.training_devices(batch, jax.default_backend(), available))
+    return row_mesh(devices or backend.training_devices(batch, jax.default_backend(), available))
 
 
 def epoch(count: int, batch: int, batch_norm: bool, kept: int = 0, devices: int = 0) -> Work:
@@ -58,8 +55,8 @@ def epoch(count: int, batch: int, batch_norm: bool, kept: int = 0, devices: int 
     """
     mesh, optimizer, kept = _mesh(batch, devices), make_optimizer("sgd", 0.001), kept or count
     network = _network(batch_norm, mesh)
-    run_epoch = make_run_epoch(network, optimizer, False, mesh)
-    plan, rows = make_plan(batch, kept, tuning.training_piece(jax.default_backend()), batch_norm, size_of(mesh), count)
+    run_epoch = compile_epoch(network, optimizer, False, mesh)
+    plan, rows = make_plan(batch, kept, backend.training_piece(jax.default_backend()), batch_norm, size_of(mesh), count)
     examples, mask, rows = replicate((_examples(count), jnp.arange(count) < kept, jnp.int32(rows)), mesh)
     box = [replicate(make_state(network, optimizer, SHAPE, 0), mesh)]
 
@@ -74,7 +71,7 @@ def margin_pass(count: int, batch_norm: bool) -> Work:
     """Margins and losses of all examples."""
     mesh, optimizer = _mesh(0, 0), make_optimizer("sgd", 0.001)
     network = _network(batch_norm, mesh)
-    evaluate = make_evaluate(network, tuning.evaluation_piece(jax.default_backend()), mesh)
+    evaluate = make_evaluate(network, backend.evaluation_piece(jax.default_backend()), mesh)
     state, examples = replicate((make_state(network, optimizer, SHAPE, 0), _examples(count)), mesh)
     return lambda: jax.block_until_ready(evaluate(state.params, state.batch_stats, examples))
 
@@ -82,7 +79,7 @@ def margin_pass(count: int, batch_norm: bool) -> Work:
 def forward_pass(count: int, batch_norm: bool) -> Work:
     """Logits of all examples and nothing else."""
     mesh, optimizer = _mesh(0, 0), make_optimizer("sgd", 0.001)
-    network, piece = _network(batch_norm, mesh), tuning.evaluation_piece(jax.default_backend())
+    network, piece = _network(batch_norm, mesh), backend.evaluation_piece(jax.default_backend())
     share = count // size_of(mesh)
 
     def logits(state: Any, examples: Examples) -> jax.Array:
@@ -100,14 +97,14 @@ def networks_together(networks: int, count: int, batch: int) -> Work:
     """One epoch of many networks without BatchNorm in one program."""
     network, optimizer = _network(False, mapped=True), make_optimizer("sgd", 0.001)
     backend = jax.default_backend()
-    ensemble = many.make_ensemble(network, optimizer, False, tuning.evaluation_piece(backend),
-                                  jax.local_devices()[:networks], tuning.ensemble_mapping(backend))
-    plan, rows = make_plan(batch, count, tuning.training_piece(backend), False)
+    ensemble = make_ensemble(network, optimizer, False, evaluation_piece(backend),
+                                  jax.local_devices()[:networks], ensemble_mapping(backend))
+    plan, rows = make_plan(batch, count, training_piece(backend), False)
     data = _examples(count)
     examples, rows = ensemble.copy((data._replace(labels=np.int32(0)), np.int32(rows)))
     examples = examples._replace(labels=ensemble.place(np.tile(data.labels, (networks, 1))))
     masks = ensemble.place(np.ones((networks, count), bool))
-    box = [ensemble.place(many.make_states(network, optimizer, SHAPE, range(networks)))]
+    box = [ensemble.place(make_states(network, optimizer, SHAPE, range(networks)))]
 
     def work() -> None:
         box[0], stats = ensemble.run_epoch(box[0], examples, masks, rows, plan)

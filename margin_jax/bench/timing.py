@@ -1,7 +1,14 @@
-"""Two pieces of work timed in turn, so that a machine whose speed drifts slows both alike."""
+"""Two pieces of work timed in turn, so that a machine whose speed drifts slows both alike.
 
+From the start of a process to the first finished epoch of the quickstart network, as a user waits for it.
+"""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -65,3 +72,73 @@ def fastest(variants: dict[str, Work], rounds: int) -> tuple[str, Work]:
             times[name].append(seconds(work))
     best = min(times, key=lambda name: float(np.median(times[name])))
     return best, variants[best]
+
+
+LIMIT = 300.0  # seconds
+PYTORCH = """
+import sys, numpy as np, torch
+from sklearn.datasets import load_digits
+from margin_jax.bench import pytorch
+images, labels = load_digits(return_X_y=True)
+images = (images.reshape(-1, 8, 8, 1)[:1437] * 15).astype(np.uint8)
+torch.manual_seed(0)
+x, y = pytorch.tensors(images, labels[:1437], torch.channels_last)
+network = pytorch.make_network(False, 8, 1)
+optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
+for start in range(0, len(y), 50):
+    optimizer.zero_grad()
+    torch.nn.functional.cross_entropy(network(x[start:start + 50]), y[start:start + 50]).backward()
+    optimizer.step()
+"""
+
+
+def _until_first_epoch(root: pathlib.Path, workdir: pathlib.Path, env: Mapping[str, str]) -> float:
+    """Seconds until launch/train.py has recorded an epoch; the run is then stopped."""
+    command = [sys.executable, str(root / "launch" / "train.py"), f"--config={root / 'configs' / 'quickstart.py'}",
+               f"--workdir={workdir}", "--nofigures"]
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=dict(env), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    metrics = workdir / "metrics.csv"
+    try:
+        while not (metrics.is_file() and metrics.read_text(encoding="utf-8").count("\n") >= 2):
+            if process.poll() is not None or time.perf_counter() - start > LIMIT:
+                raise RuntimeError(f"{' '.join(command)} recorded no epoch; exit status {process.poll()}")
+            time.sleep(0.005)
+        return time.perf_counter() - start
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _pytorch(env: Mapping[str, str]) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", PYTORCH], env=dict(env), check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def compare_starts(root: pathlib.Path, env: Mapping[str, str], pairs: int) -> dict[str, Pairing]:
+    """Starts both sides in turn: ours with an empty cache of compiled programs, ours with the cache filled, PyTorch.
+
+    Args:
+      root: the project's folder.
+      env: environment of the processes, in which the cache's folder is replaced.
+      pairs: >= 1.
+
+    Returns:
+      By the row's name; ours includes data, checkpoint and record, PyTorch's epoch does not.
+    """
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(pairs):
+            base = pathlib.Path(folder) / str(index)
+            cached = {**env, "PYTHONPATH": str(root), "JAX_COMPILATION_CACHE_DIR": str(base / "cache"),
+                      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+            cold, warm = (_until_first_epoch(root, base / name, cached) for name in ("cold", "warm"))
+            times.append([cold, warm, _pytorch(cached)])
+    columns = np.array(times)
+    rows = {}
+    for place, name in enumerate(("cold", "warm")):
+        ratios = np.quantile(columns[:, place] / columns[:, 2], (0.5, 0.25, 0.75)).tolist()
+        rows[f"start: {name}, to the first epoch"] = Pairing(float(np.median(columns[:, place])),
+                                                            float(np.median(columns[:, 2])), *ratios)
+    return rows

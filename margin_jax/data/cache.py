@@ -16,9 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 from absl import logging
 
-from margin_jax.data.split import Dataset, Split
+from margin_jax.data.dataset import Dataset, Split
 
 _FORMAT = 1
 _ABANDONED_SECONDS = 3600.0
@@ -30,7 +31,7 @@ def cache_root(cache_dir: str = "") -> Path:
 
     Args:
         cache_dir: where the user wants it; empty for the environment's MARGIN_JAX_CACHE, then
-            XDG_CACHE_HOME/margin_jax, then ~/.cache/margin_jax.
+            `margin_jax` in the user's cache folder.
 
     Returns:
         The folder, with a leading ~ expanded.
@@ -38,8 +39,7 @@ def cache_root(cache_dir: str = "") -> Path:
     chosen = cache_dir or os.environ.get("MARGIN_JAX_CACHE", "")
     if chosen:
         return Path(os.path.expanduser(chosen))
-    base = os.environ.get("XDG_CACHE_HOME", "")  # to be ignored where relative, says its specification
-    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "margin_jax"
+    return platformdirs.user_cache_path("margin_jax")
 
 
 def cached(read: Callable[[], Dataset], *, reader: str, source: Path, cache_dir: str = "") -> Dataset:

@@ -1,18 +1,132 @@
-"""Fetches the official binary CIFAR-10 archive, checks it, and unpacks it where `load` finds it."""
+"""Fetches the official binary CIFAR-10 archive, checks it, and unpacks it where `load` finds it.
 
+One file over HTTP, resumed where an earlier try stopped.
+"""
+
+import hashlib
 import os
 import shutil
+import sys
 import tarfile
 import tempfile
 import urllib.parse
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from margin_jax.data.archives import BINARY_BATCHES, BINARY_FOLDER, read_archive
-from margin_jax.data.download import download
-from margin_jax.data.validate import validate_dataset
+from margin_jax.data.cifar import BINARY_BATCHES, BINARY_FOLDER, read_archive
+from margin_jax.data.dataset import validate_dataset
 from margin_jax.errors import InputError
+
+_CHUNK = 1 << 16  # bytes; what came of the last piece before an interruption is lost
+_TIMEOUTS = (10.0, 60.0)  # seconds to connect, and between two pieces of the answer
+
+
+def file_md5(path: Path) -> str:
+    """Returns the MD5 of a file's content, 32 hexadecimal digits. It detects damage; it proves no origin."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def download(url: str, target: Path, md5: str, say: Callable[[str], None] = print) -> None:
+    """Fetches a file and checks it. What arrived before an interruption stays in `target` + ".part" and is continued.
+
+    Args:
+        url: an http or https address.
+        target: where the file goes, in a folder that exists. A file there with the right MD5 is left as it is; one with
+            another is moved to ".bad".
+        md5: the expected MD5, 32 hexadecimal digits.
+        say: takes lines about what happens.
+
+    Raises:
+        InputError: the server cannot be reached, refuses, or stops half-way; or the file has another MD5, in which
+            case it is kept as `target` + ".bad".
+    """
+    part = target.with_name(target.name + ".part")
+    if target.is_file():
+        if file_md5(target) == md5.lower():
+            say(f"{target} is already there with the right MD5: nothing to download")
+            return
+        bad = _set_aside(target, target)
+        say(f"{target} has another MD5 than {md5}: moved to {bad}")
+    _fetch(url, part, say)
+    found = file_md5(part)
+    if found != md5.lower():
+        bad = _set_aside(part, target)
+        raise InputError(f"{url} has the wrong MD5: expected {md5}, got {found}. The file is kept as {bad}; run the "
+                         "same command again to fetch it anew, or give --md5 if this is another mirror's archive")
+    os.replace(part, target)
+
+
+def _set_aside(path: Path, target: Path) -> Path:
+    bad = target.with_name(target.name + ".bad")
+    os.replace(path, bad)
+    return bad
+
+
+def _fetch(url: str, part: Path, say: Callable[[str], None]) -> None:
+    """Adds to `part` until it holds the whole file."""
+    import requests
+
+    try:
+        with requests.Session() as session:
+            if not _request(session, url, part, say):
+                # The server has no such range: the part is longer than its file, or belongs to another.
+                part.unlink(missing_ok=True)
+                _request(session, url, part, say)
+    except requests.RequestException as error:
+        kept = f" {part.stat().st_size:,} bytes are kept and will be continued." if part.is_file() else ""
+        raise InputError(f"cannot fetch {url} ({type(error).__name__}: {error}).{kept} Check the address and the "
+                         "connection and run the same command again, or put the file at "
+                         f"{part.with_suffix('')} by other means") from error
+
+
+def _request(session: Any, url: str, part: Path, say: Callable[[str], None]) -> bool:
+    """Asks for what `part` lacks and saves it; False if the server cannot go on from there."""
+    import requests
+
+    have = part.stat().st_size if part.is_file() else 0
+    # The archive is compressed: compressing it again on the way would make bytes and ranges disagree.
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    with session.get(url, headers=headers, stream=True, timeout=_TIMEOUTS) as answer:
+        content_range = answer.headers.get("Content-Range", "")
+        if have and answer.status_code == 416:
+            return content_range == f"bytes */{have}"  # the part is the whole file already
+        if have and answer.status_code == 206:
+            if not content_range.startswith(f"bytes {have}-"):
+                return False
+            say(f"going on at byte {have:,} of {url}")
+            _save(answer, part, have, say)
+            return True
+        answer.raise_for_status()
+        if answer.status_code != 200:
+            raise requests.HTTPError(f"status {answer.status_code}, expected 200")
+        say(f"fetching {url}" + (" from the start: the server cannot go on where it stopped" if have else ""))
+        _save(answer, part, 0, say)
+        return True
+
+
+def _save(answer: Any, part: Path, start: int, say: Callable[[str], None]) -> None:
+    import requests
+    from tqdm import tqdm
+
+    length = answer.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdigit() else None
+    terminal = sys.stderr.isatty()
+    done, told = start, start
+    with open(part, "ab" if start else "wb") as file, tqdm(
+            total=total, initial=start, unit="B", unit_scale=True, disable=not terminal) as bar:
+        for piece in answer.iter_content(_CHUNK):
+            file.write(piece)
+            done += len(piece)
+            bar.update(len(piece))
+            if not terminal and total and done - told >= total / 10:
+                say(f"{done:,} of {total:,} bytes")
+                told = done
+    if total is not None and done != total:
+        raise requests.ConnectionError(f"the connection closed at byte {done:,} of {total:,}")
+
 
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"

@@ -1,0 +1,165 @@
+"""What runs where, by backend and shape, and what a process settles before JAX starts. Figures: docs/performance.md.
+"""
+
+import os
+import pathlib
+from typing import NamedTuple
+
+import jax
+import platformdirs
+from absl import logging
+
+from margin_jax.errors import InputError
+
+CPU = "cpu"
+
+
+def evaluation_piece(backend: str) -> int:
+    """Rows at once in the pass over all data: on CPU what fits a core's cache, 500 rows take half as long again."""
+    return 50 if backend == CPU else 1000
+
+
+def training_piece(backend: str) -> int:
+    """Most rows at once where a step may be cut into pieces: on CPU 250 rows in four pieces take 0.7 of their time."""
+    return 64 if backend == CPU else 4096
+
+
+def one_thread(batch_size: int) -> bool:
+    """Whether one network trains faster on CPU without threads: a step of few rows is operations of microseconds."""
+    return 0 < batch_size < 10
+
+
+def training_devices(batch_size: int, backend: str, available: int) -> int:
+    """Devices among which the rows of a step are shared out.
+
+    On CPU a device is one thread, with at least ten rows: adding up gradients costs a tenth of a millisecond a step,
+    the work of one example or two, and with five rows a step took twice as long as on one device in some processes.
+    On accelerators one, unless the config says otherwise.
+
+    Args:
+      batch_size: rows per step, 0 for all.
+      backend: `jax.default_backend()`.
+      available: devices of this process.
+    """
+    if backend != CPU:
+        return 1
+    return max(1, min(available, batch_size // 10)) if batch_size else available
+
+
+def ensemble_mapping(backend: str) -> str:
+    """How networks of one device are mapped: one after another on CPU, where several do not fit a core's cache."""
+    return "loop" if backend == CPU else "vmap"
+
+
+def networks_at_once(free: int, state: int, work: int, mapping: str) -> int:
+    """How many networks fit one device, at least one.
+
+    Args:
+      free: bytes of the device's memory that may be used.
+      state: bytes that one network keeps.
+      work: bytes that one network needs while it is trained or measured, an upper bound.
+      mapping: of `ensemble.MAPPINGS`: "vmap" works on all networks at a time, "loop" on one.
+    """
+    fits = free // (state + work) if mapping == "vmap" else (free - work) // state
+    return max(1, int(fits))
+
+
+def trials_at_once(mapping: str) -> int:
+    """Most trials of an experiment at once on one device: more are no faster, and an interruption loses them all."""
+    return 16 if mapping == "loop" else 256
+
+
+MOST_CPU_DEVICES = 8
+AUTO = "auto"
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # the cores that this process may use, where the system tells
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _use_cpu_devices(count: int) -> None:
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # JAX has started already, as in a notebook: what it has is used
+        logging.info("JAX has started before margin_jax: it keeps its number of CPU devices")
+
+
+def cache_dir() -> pathlib.Path:
+    """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, else `margin_jax/xla` in the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return pathlib.Path(named) if named else platformdirs.user_cache_path("margin_jax") / "xla"
+
+
+def prepare(batch_size: int, devices: int = 0) -> None:
+    """Call once, before the first array is made; without it everything works, slower on a CPU.
+
+    A CPU becomes as many devices as there are cores, at most MOST_CPU_DEVICES, among which the rows of a step or many
+    networks are shared out; XLA's threads within an operation help less (docs/performance.md). Steps of few rows take
+    one device and, below ten rows, one thread (XLA's variable NPROC).
+
+    Args:
+      batch_size: rows per step, 0 for all.
+      devices: of the config; 0 decides as above.
+    """
+    count = devices or min(cores(), MOST_CPU_DEVICES)
+    if not devices and training_devices(batch_size, "cpu", count) == 1:
+        count = 1
+        if one_thread(batch_size):
+            os.environ.setdefault("NPROC", "1")
+    _use_cpu_devices(count)
+    if CACHE_VARIABLE not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+class Share(NamedTuple):
+    """Which part of a job's work a process does: every `count`-th piece, from `index` on.
+
+    `waits` says whether it must stay until the others are done: JAX's distributed runtime lives in process 0, and ends
+    every process that is still at work when it goes.
+    """
+
+    index: int = 0
+    count: int = 1
+    waits: bool = False
+
+
+def share_of_processes(coordinator: str, count: int, index: int) -> Share:
+    """Joins the processes of a job; call it after `prepare` and before the first array is made.
+
+    Args:
+      coordinator: HOST:PORT of process 0 for JAX's distributed runtime; AUTO where SLURM, Open MPI or a TPU pod tells;
+        "" for processes that need not know one another.
+      count: of processes; 0 for one, or where AUTO tells.
+      index: of this process, -1 where AUTO tells.
+
+    Raises:
+      InputError: numbers that do not go together, or no other process answers.
+    """
+    if coordinator == AUTO:
+        count, index = count or None, None if index < 0 else index
+    elif not coordinator and not count:
+        return Share()
+    elif not 0 <= index < count:
+        raise InputError(f"expected --process_count=P and --process_id in 0..P-1, got {count} and {index}")
+    if not coordinator:
+        return Share(index, count)
+    # A process that dies must not end the others, and may be started again: each trains its own networks.
+    jax.config.update("jax_enable_recoverability", True)
+    try:
+        jax.distributed.initialize(None if coordinator == AUTO else coordinator, count, index)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"--coordinator={coordinator}: {error}") from error
+    return Share(jax.process_index(), jax.process_count(), waits=jax.process_index() == 0)
+
+
+def free_memory() -> int:
+    """Bytes free on each device of this process: what its allocator still has, on CPUs an equal share of the host's."""
+    devices = jax.local_devices()
+    stats = [device.memory_stats() for device in devices]
+    if all(stats):
+        return min(one["bytes_limit"] - one["bytes_in_use"] for one in stats)
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)

@@ -1,0 +1,154 @@
+"""From a validated config to everything a run needs: data on the device and compiled functions.
+
+All that changes in a run is one pytree, the `Snapshot`.
+"""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+import margin_jax
+from margin_jax.backend import evaluation_piece, training_devices, training_piece
+from margin_jax.config import validate_with_data
+from margin_jax.data.dataset import Dataset, Split, digest
+from margin_jax.data.load import load_data
+from margin_jax.data.transforms import channel_statistics
+from margin_jax.errors import InputError
+from margin_jax.experiments import schedule
+from margin_jax.experiments.schedule import Progress
+from margin_jax.models.network import Network, make_network, with_batch_norm
+from margin_jax.parallel import ROWS, replicate, row_mesh, size_of
+from margin_jax.theory.scores import Dynamics, fresh_dynamics
+from margin_jax.training.epoch import RunEpoch, compile_epoch
+from margin_jax.training.evaluate import Evaluate, make_evaluate
+from margin_jax.training.state import Examples, TrainState, examples_of_arrays, make_optimizer, make_state
+
+PACKAGES = ("margin_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class Job(NamedTuple):
+    """What a run works with.
+
+    Attributes:
+      network, optimizer, run_epoch, evaluate: of one architecture.
+      mesh: the devices among which rows are shared out, None for one.
+      micro_batch: most rows at once where a step may be cut into pieces.
+      piece: rows at once in passes over all data.
+      train, test: the data, on all those devices.
+      state: the fresh network, on all those devices.
+    """
+
+    network: Network
+    optimizer: optax.GradientTransformation
+    run_epoch: RunEpoch
+    evaluate: Evaluate
+    mesh: Mesh | None
+    micro_batch: int
+    piece: int
+    train: Examples
+    test: Examples
+    state: TrainState
+
+
+def make_examples(split: Split, standardise_by: Split | None = None) -> Examples:
+    """Puts a split on the device, to be standardised per channel inside the compiled functions.
+
+    Args:
+      split: images (N, H, W, C) and labels (N,), as `load_data` and `make_split` give them.
+      standardise_by: the split whose mean and standard deviation per channel are used, that is the training set for
+        test examples; `split` itself if absent.
+    """
+    reference = split if standardise_by is None else standardise_by
+    mean, std = channel_statistics(reference.images, np.ones(reference.labels.size, bool))
+    return examples_of_arrays(split.images, split.labels, mean, std)
+
+
+def load_dataset(config: Any) -> Dataset:
+    """Reads the data that the config names and checks the config against them; raises InputError."""
+    section = config.data
+    dataset = load_data(section.name, data_dir=section.dir, cache_dir=section.cache_dir, classes=tuple(section.classes),
+                        examples=section.examples, random_fraction=section.random_fraction,
+                        random_seed=section.random_seed)
+    validate_with_data(config, dataset.train.ids)
+    return dataset
+
+
+def make_job(config: Any, dataset: Dataset, batch_norm: str = "tracked") -> Job:
+    """Builds network, optimiser and compiled functions, and moves the data to the device.
+
+    `batch_norm` is one of `network.BATCH_NORM`.
+
+    Images are standardised per channel by the training rows that the run starts from, all of them; a removal later on
+    leaves mean and std as they are, since it must not change the network's function.
+    """
+    backend, section = jax.default_backend(), config.optimizer
+    count = config.devices or training_devices(config.batch_size, backend, len(jax.local_devices()))
+    if count > len(jax.local_devices()):
+        raise InputError(f"config: devices should be at most the {len(jax.local_devices())} of this process, "
+                         f"got {count}; 0 lets margin_jax choose")
+    mesh = row_mesh(count)
+    network = with_batch_norm(make_network(config.model, len(dataset.class_names), backend,
+                                           rows_axis=ROWS if mesh else None), batch_norm)
+    optimizer = make_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
+    train, test = (replicate(make_examples(split, dataset.train), mesh) for split in (dataset.train, dataset.test))
+    state = replicate(make_state(network, optimizer, dataset.train.images.shape[1:], config.seed), mesh)
+    piece = config.record.piece or evaluation_piece(backend)
+    return Job(network, optimizer, compile_epoch(network, optimizer, config.shuffle, mesh),
+               make_evaluate(network, piece, mesh), mesh, config.micro_batch or training_piece(backend), piece, train,
+               test, state)
+
+
+def _git_revision() -> str:
+    root = os.path.dirname(margin_jax.__file__)
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True,
+                              text=True, check=False)
+    except OSError:  # no git on this machine
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def describe(config: Any, dataset: Dataset, job: Job) -> dict[str, Any]:
+    """What config.json holds: the resolved config, versions, device, revision, and what identifies the data."""
+    return {
+        "job": "train",
+        "config": config.to_dict(),
+        "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in PACKAGES}},
+        "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {size_of(job.mesh)}",
+        "git_revision": _git_revision(),
+        "data": {"name": dataset.name, "class_names": list(dataset.class_names), "train": dataset.train.labels.size,
+                 "test": dataset.test.labels.size, "image_shape": list(dataset.train.images.shape[1:]),
+                 "mean": job.train.mean.tolist(), "std": job.train.std.tolist(), "digest": digest(dataset)},
+    }
+
+
+class Snapshot(NamedTuple):
+    """All that changes in a run; what a checkpoint holds."""
+
+    state: TrainState
+    progress: Progress
+    dynamics: Dynamics
+
+
+def fresh_snapshot(config: Any, job: Job, count: int) -> Snapshot:
+    """The untrained network of `job`, with all `count` examples kept."""
+    return Snapshot(job.state, schedule.fresh(count, config.stop.smallest),
+                    replicate(fresh_dynamics(count), job.mesh))
+
+
+def placed(snapshot: Snapshot, job: Job) -> Snapshot:
+    """A snapshot in host memory with copies of its state and dynamics on the devices of `job`."""
+    return snapshot._replace(state=replicate(jax.tree.map(jax.numpy.array, snapshot.state), job.mesh),
+                             dynamics=replicate(jax.tree.map(jax.numpy.array, snapshot.dynamics), job.mesh))
+
+
+def on_host(snapshot: Snapshot) -> Snapshot:
+    """A snapshot in host memory, safe from the donation of its buffers."""
+    return jax.tree.map(lambda leaf: jax.device_get(leaf).copy() if isinstance(leaf, jax.Array) else leaf, snapshot)

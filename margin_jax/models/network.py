@@ -1,0 +1,122 @@
+"""A network as two pure functions, which is all that training and measuring need to know of it.
+
+From config to network.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from margin_jax.models.convnet import ConvNet
+from margin_jax.models.convolution import choose_convolution
+from margin_jax.models.densenet import DenseNetBC
+from margin_jax.models.layers import FEATURES
+
+Params = Any
+BatchStats = Any
+# How BatchNorm goes on after a removal. "tracked": as before, steps are normalised by the kept rows of their batch and
+# running statistics follow them. "frozen": the same steps, but the running statistics, which evaluation uses, stay.
+# "fixed": the running statistics stay and normalise the steps too.
+BATCH_NORM = ("tracked", "frozen", "fixed")
+
+
+class Network(NamedTuple):
+    """Pure functions of one architecture.
+
+    Attributes:
+      init: (key, images (1, H, W, C)) -> (params, batch_stats); `batch_stats` is {} without BatchNorm.
+      forward: (params, batch_stats, x (B, H, W, C), weights (B,)) -> (logits (B, C), new batch_stats), in training.
+      logits: (params, batch_stats, x (B, H, W, C)) -> logits (B, C), in evaluation.
+      batched: whether the examples of a batch interact, as BatchNorm makes them do.
+      features: (params, batch_stats, x (B, H, W, C)) -> (B, D), the input of the last dense layer, in evaluation:
+        with `classifier(params)` they give the logits.
+    """
+
+    init: Callable[[jax.Array, jax.Array], tuple[Params, BatchStats]]
+    forward: Callable[[Params, BatchStats, jax.Array, jax.Array], tuple[jax.Array, BatchStats]]
+    logits: Callable[[Params, BatchStats, jax.Array], jax.Array]
+    batched: bool
+    features: Callable[[Params, BatchStats, jax.Array], jax.Array]
+
+
+def from_flax(module: nn.Module, batched: bool = True) -> Network:
+    """Wraps a Flax module called as `module(x, train, weights)`, with its running statistics in `batch_stats`.
+
+    `batched` says that the examples of a batch interact, as BatchNorm makes them do; a step is then never cut into
+    pieces. True is right for every module, and costs memory where it need not be. `weights` (B,) float32 is 0 for rows
+    that only fill the batch up, which no statistic over the batch may count.
+
+    For `features` the module sows the input of its last dense layer, called `dense`, as FEATURES; nothing else needs
+    it. Sowing costs nothing where it is not asked for: the collection is then immutable, and the call does nothing.
+    """
+
+    def init(key: jax.Array, images: jax.Array) -> tuple[Params, BatchStats]:
+        variables = module.init(key, images, True, jnp.ones(images.shape[0]))
+        return variables["params"], variables.get("batch_stats", {})
+
+    def forward(params: Params, batch_stats: BatchStats, x: jax.Array,
+                weights: jax.Array) -> tuple[jax.Array, BatchStats]:
+        logits, updated = module.apply({"params": params, "batch_stats": batch_stats}, x, True, weights,
+                                       mutable=["batch_stats"])
+        return logits, updated.get("batch_stats", {})
+
+    def logits(params: Params, batch_stats: BatchStats, x: jax.Array) -> jax.Array:
+        return module.apply({"params": params, "batch_stats": batch_stats}, x, False, jnp.ones(x.shape[0]))
+
+    def features(params: Params, batch_stats: BatchStats, x: jax.Array) -> jax.Array:
+        _, sown = module.apply({"params": params, "batch_stats": batch_stats}, x, False, jnp.ones(x.shape[0]),
+                               mutable=["intermediates"])
+        found = sown.get("intermediates", {}).get(FEATURES)
+        if found is None:
+            raise ValueError(f"expected a module that sows the input of its last dense layer as {FEATURES!r} in "
+                             f"'intermediates', got {type(module).__name__}, which does not; add "
+                             f"self.sow('intermediates', {FEATURES!r}, x) before that layer")
+        return found[0]
+
+    return Network(init, forward, logits, batched, features)
+
+
+def classifier(params: Params) -> tuple[jax.Array, jax.Array]:
+    """Weights (D, C) and biases (C,), zeros without, of the last dense layer: logits = features @ weights + biases."""
+    layer = params["dense"]
+    return layer["kernel"], layer.get("bias", jnp.zeros(layer["kernel"].shape[1], layer["kernel"].dtype))
+
+
+def with_batch_norm(network: Network, mode: str) -> Network:
+    """The network whose running statistics of BatchNorm go on as `mode` says, one of BATCH_NORM.
+
+    Without BatchNorm the three are the same. Raises ValueError for an unknown mode.
+    """
+    if mode not in BATCH_NORM:
+        raise ValueError(f"expected a mode of BatchNorm of {BATCH_NORM}, got {mode!r}")
+    if mode == "frozen":
+        return network._replace(forward=lambda params, batch_stats, x, weights: (
+            network.forward(params, batch_stats, x, weights)[0], batch_stats))
+    if mode == "fixed":  # examples no longer interact
+        return network._replace(forward=lambda params, batch_stats, x, weights: (
+            network.logits(params, batch_stats, x), batch_stats), batched=False)
+    return network
+
+
+def make_network(model: Any, num_classes: int, backend: str, mapped: bool = False,
+                 rows_axis: str | None = None) -> Network:
+    """The network that `config.model` describes.
+
+    Args:
+      model: the config's section `model`, validated.
+      num_classes: C >= 2.
+      backend: `jax.default_backend()`, for the choice of the convolution's formulation.
+      mapped: whether many networks run under vmap.
+      rows_axis: name of the device axis over which the rows of a step are shared out, if they are.
+
+    Returns:
+      Its pure functions.
+    """
+    shared = (model.biases, model.init, model.init_std, choose_convolution(model.conv, backend, mapped), rows_axis)
+    if model.name == "densenet":
+        return from_flax(DenseNetBC(num_classes, tuple(model.blocks), model.growth, model.reduction, model.stem,
+                                    *shared), batched=True)
+    return from_flax(ConvNet(num_classes, tuple(model.widths), model.batch_norm, *shared), batched=model.batch_norm)

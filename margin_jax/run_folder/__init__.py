@@ -1,0 +1,1 @@
+"""What lies on disk: tables, records, checkpoints. Reading imports no JAX."""

@@ -1,1 +1,0 @@
-"""One loop per job: config and data in, a run folder out."""

@@ -1,0 +1,1 @@
+"""Rankings, intervals and the audit of measures: NumPy and SciPy alone."""

@@ -1,0 +1,138 @@
+"""The audit: which measure ranks trained networks by their error, and what else could explain that it does.
+
+One row per measure, target and statistic, for the table audit.csv. "Supports" says when a row speaks for the measure.
+
+| statistic | what it is | supports |
+|---|---|---|
+| spearman, kendall | rank correlation of the error the measure predicts with the target | > 0 |
+| sign_error | share of pairs of networks in the wrong order | < 1/2 |
+| partial_X | Spearman's correlation given the covariate X | > 0 |
+| partial_all | the same given all covariates, where there are several | > 0 |
+| cmi | K of Jiang et al. 2020: normalised information on the order of two networks, given hyperparameters | > 0 |
+| cmi_corrected | the same less the bias that the bootstrap shows | > 0 |
+
+cmi has no direction: it supports a measure only together with kendall > 0.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from margin_jax.statistics import estimates, information, ranking
+
+COLUMNS = ("measure", "target", "statistic", "value", "low", "high", "networks")
+ALL = "all"
+FEWEST = 3
+
+Columns = Mapping[str, np.ndarray]
+Row = dict[str, Any]
+Estimate = tuple[float, float, float]
+UNDEFINED = (float("nan"), float("nan"), float("nan"))
+
+
+def audit(measures: Columns, directions: Mapping[str, int], targets: Columns, hyperparameters: Columns,
+          covariates: Columns, strata: np.ndarray, resamples: int = 1000, seed: int = 0) -> list[Row]:
+    """Judges every measure by every target, with bootstrap 95% intervals from networks redrawn within their strata.
+
+    Networks where a measure or a target is NaN are left out of their rows, and `networks` counts the others. Measures
+    with the same networks are judged on the same draws. Intervals are between percentiles of the draws, but for cmi:
+    its estimate is too large where few networks share hyperparameters, and its draws are so once more. The set S whose
+    estimate less that bias is smallest is taken, and its draws reflected, cut to [0, 1]; the value of cmi, K as the
+    paper defines it, then often lies above its interval, that of cmi_corrected inside.
+
+    Args:
+      measures: names to (R,) float.
+      directions: every measure's name to +1 where larger values claim a lower error, to -1 where a higher.
+      targets: names to (R,) float, larger is worse: test error in percent, generalisation gap, losses in nats.
+      hyperparameters: names to (R,) of numbers or text, for the sets S of cmi, such as the init std. One that differs
+        in every network, such as a seed used once, leaves nothing to tell: its sets are left out.
+      covariates: names to (R,) float without NaN, for the partial correlations, such as std and train_loss.
+      strata: (R,) of numbers or text, as a rule the init std.
+      resamples: draws B >= 0; 0 for no intervals.
+      seed: of the draws.
+
+    Returns:
+      Rows with the keys COLUMNS, in the order of measures, then targets, then statistics. value, low and high are
+      float, NaN where undefined: all of them for fewer than three networks, low and high where no stratum has two.
+
+    Raises:
+      ValueError: columns of different lengths, a direction that is absent or not +1 or -1, a NaN in a covariate, or a
+        covariate named "all".
+    """
+    _check(measures, directions, targets, hyperparameters, covariates, strata)
+    strata, plans, rows = np.asarray(strata), {}, []
+    for measure, values in measures.items():
+        predicted = -directions[measure] * np.asarray(values, np.float64)
+        for target, errors in targets.items():
+            keep = ~np.isnan(predicted) & ~np.isnan(np.asarray(errors, np.float64))
+            if keep.tobytes() not in plans:
+                plans[keep.tobytes()] = _plan(strata[keep], resamples, seed)
+            chosen = [{name: np.asarray(column)[keep] for name, column in columns.items()}
+                      for columns in (hyperparameters, covariates)]
+            found = _estimates(predicted[keep], np.asarray(errors)[keep], *chosen, plans[keep.tobytes()])
+            rows += [dict(zip(COLUMNS, (measure, target, statistic, *estimate, int(keep.sum())), strict=True))
+                     for statistic, estimate in found.items()]
+    return rows
+
+
+def _plan(strata: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Counts (1 + B, r): the networks as they are, then the draws; none where every draw would be the same."""
+    whole = np.ones((1, strata.size))
+    if np.unique(strata).size == strata.size:
+        return whole
+    return np.concatenate([whole, estimates.counts(estimates.resample(strata, resamples, seed))])
+
+
+def _estimates(predicted: np.ndarray, target: np.ndarray, hyperparameters: Columns, covariates: Columns,
+               counts: np.ndarray) -> dict[str, Estimate]:
+    """Value, low and high of every statistic."""
+    given = {f"partial_{name}": [column] for name, column in covariates.items()}
+    if len(covariates) > 1:
+        given[f"partial_{ALL}"] = list(covariates.values())
+    if predicted.size < FEWEST:
+        return dict.fromkeys(("spearman", "kendall", "sign_error", *given, "cmi", "cmi_corrected"), UNDEFINED)
+    both = (predicted, target)
+    found = {"spearman": ranking.spearman(*both, counts), "kendall": ranking.kendall(*both, counts),
+             "sign_error": ranking.sign_error(*both, counts),
+             **{name: ranking.partial_spearman(*both, columns, counts) for name, columns in given.items()}}
+    return {**{name: _estimate(all_draws) for name, all_draws in found.items()},
+            **_information(information.by_set(*both, hyperparameters, counts))}
+
+
+def _estimate(found: np.ndarray) -> Estimate:
+    low, high, _ = estimates.percentile_interval(found[1:])
+    return (float(found[0]), low, high) if np.isfinite(found[0]) else UNDEFINED
+
+
+def _information(by_set: Mapping[tuple[str, ...], np.ndarray]) -> dict[str, Estimate]:
+    """K as it is and corrected, with the interval of the set whose corrected information is smallest."""
+    value = float(information.least(by_set)[0])
+    corrected = {names: estimates.corrected(found[0], found[1:]) for names, found in by_set.items()}
+    corrected = {names: estimate for names, estimate in corrected.items() if np.isfinite(estimate)}
+    if not corrected:
+        return {"cmi": (value, *UNDEFINED[1:]), "cmi_corrected": UNDEFINED}
+    names = min(corrected, key=corrected.__getitem__)
+    found = by_set[names]
+    ends = estimates.reflected_interval(float(found[0]), found[1:])
+    estimate, low, high = (float(np.clip(end, 0, 1)) for end in (corrected[names], ends.low, ends.high))
+    return {"cmi": (value, low, high), "cmi_corrected": (estimate, low, high)}
+
+
+def _check(measures: Columns, directions: Mapping[str, int], targets: Columns, hyperparameters: Columns,
+           covariates: Columns, strata: np.ndarray) -> None:
+    shape = np.shape(strata)
+    for columns in (measures, targets, hyperparameters, covariates):
+        for name, column in columns.items():
+            if len(shape) != 1 or np.shape(column) != shape:
+                raise ValueError(f"expected columns of one length, one value per network, got {np.shape(column)} for "
+                                 f"{name} and {shape} for the strata; give each column for the same networks")
+    for name in measures:
+        if directions.get(name) not in (1, -1):
+            raise ValueError(f"expected a direction +1 or -1 of every measure, got {directions.get(name)} for {name}; "
+                             "give +1 if larger values claim a lower error, else -1")
+    for name, column in covariates.items():
+        if np.isnan(np.asarray(column, np.float64)).any():
+            raise ValueError(f"expected covariates without NaN, got one in {name}; leave out its networks everywhere")
+    if ALL in covariates:
+        raise ValueError(f"expected covariates not named {ALL!r}, which stands for all together; rename it")

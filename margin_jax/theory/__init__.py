@@ -1,0 +1,1 @@
+"""The paper's mathematics and its rivals: pure functions, arrays and pytrees in, arrays out."""

@@ -1,0 +1,199 @@
+"""Rivals of the margin that look at one network: EL2N and GraNd, a score per example.
+
+All per-example arrays are in the order of ascending data set ids. Scores that look at the course of training are in
+`margin_jax.theory.scores`; which end of a score a selection keeps, in `margin_jax.theory.selection`.
+
+Rivals of the margin that look at the course of training: forgetting events and AUM, a score per example.
+
+`Dynamics` records what they need, from the logit margins that the training steps see. Any framework may compute these:
+arrays that NumPy understands go in. A *presentation* is one training step that reads the example; the end of an epoch
+is none. All per-example arrays are in the order of ascending data set ids.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from margin_jax.parallel import map_pieces
+
+
+def _gaps(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """f_j - f_y of one example, (C,) float, NaN if y is out of range; and which classes are not y, (C,) boolean."""
+    if logits.ndim != 1 or logits.shape[0] < 2:
+        raise ValueError(f"expected logits of shape (C,) for each example with C >= 2, got {logits.shape}")
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    others = jnp.arange(logits.shape[0]) != label
+    own = jnp.sum(jnp.where(others, 0, logits)) + jnp.where(jnp.all(others), jnp.nan, 0)
+    return logits - own, others
+
+
+def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """Cross-entropy of one example, with a gradient that is exact to rounding however confident the network is.
+
+    Written log(1 + sum_{j != y} exp(f_j - f_y)). The usual gradient has a component p_y - 1, which float32 rounds to
+    0 from a margin of about 17 on.
+
+    Args:
+      logits: (C,) float, C >= 2.
+      label: () integer in 0..C-1.
+
+    Returns:
+      () float >= 0 in nats; NaN, like its gradient, where the label is out of range.
+
+    Raises:
+      ValueError: logits of another shape.
+    """
+    gaps, others = _gaps(logits, label)
+    return jax.nn.softplus(jax.nn.logsumexp(gaps, where=others))
+
+
+def _el2n(logits: jax.Array, label: jax.Array) -> jax.Array:
+    # With e = 1 - p_y the norm is e sqrt(1 + sum_{j != y} (p_j / e)^2): no difference that cancels, no tiny square.
+    gaps, others = _gaps(logits, label)
+    shares = jax.nn.softmax(gaps, where=others)
+    return jax.nn.sigmoid(jax.nn.logsumexp(gaps, where=others)) * jnp.sqrt(1 + jnp.sum(jnp.square(shares)))
+
+
+def el2n(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """EL2N = ||softmax(f) - onehot(y)||_2 of N examples (Paul, Ganguli and Dziugaite 2021).
+
+    Args:
+      logits: (N, C) float, C >= 2.
+      labels: (N,) integer in 0..C-1.
+
+    Returns:
+      (N,) float in [0, sqrt(2)], at least float32, exact to rounding until the probability of an error underflows; NaN
+      where the label is out of range.
+
+    Raises:
+      ValueError: fewer than two classes, or logits that are not a matrix.
+    """
+    return jax.vmap(_el2n)(logits, labels)
+
+
+def _tree_norm(tree: Any) -> jax.Array:
+    """L2 norm over all leaves, scaled by the largest entry: squares of gradients below 1e-19 underflow in float32."""
+    leaves = jax.tree.leaves(tree)
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]))
+    scale = jnp.where(jnp.isfinite(largest) & (largest > 0), largest, 1)
+    return scale * jnp.sqrt(sum(jnp.sum(jnp.square(leaf / scale)) for leaf in leaves))
+
+
+def grand(loss_fn: Callable[..., jax.Array], params: Any, arrays: tuple[jax.Array, ...], piece: int = 50) -> jax.Array:
+    """GraNd = ||grad_theta loss_n||_2 over all parameters, for any loss (Paul, Ganguli and Dziugaite 2021).
+
+    The gradients of one piece are alive at a time: P times the parameters, beside the activations.
+
+    Args:
+      loss_fn: (params, *row) -> () float, the loss of one example; `row` is one row of every entry of `arrays`.
+      params: pytree of float arrays.
+      arrays: tuple of arrays (N, ...), N >= 1.
+      piece: P, rows at once, static; N need not divide by it.
+
+    Returns:
+      (N,) float >= 0.
+
+    Raises:
+      ValueError: piece < 1, no rows, or arrays of different length.
+    """
+
+    def norm(*row: jax.Array) -> jax.Array:
+        return _tree_norm(jax.grad(loss_fn)(params, *row))
+
+    return map_pieces(jax.vmap(norm), arrays, piece)
+
+
+def network_grand(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any, images: jax.Array, labels: jax.Array,
+                  piece: int = 50) -> jax.Array:
+    """GraNd of the cross-entropy of a network.
+
+    A network with BatchNorm is taken in evaluation mode, with its running statistics held constant: a batch of one
+    has no statistics of its own, and those of a larger batch would mix the gradients of its examples.
+
+    Args:
+      apply_fn: any function (params, x (1, ...)) -> logits (1, C), in evaluation mode.
+      params: pytree of float arrays; running statistics are not among them.
+      images: (N, ...) inputs in the form that `apply_fn` accepts.
+      labels: (N,) integer labels.
+      piece: as in `grand`.
+
+    Returns:
+      (N,) float >= 0; NaN where the label is out of range.
+    """
+    return grand(lambda params, image, label: cross_entropy(apply_fn(params, image[None])[0], label), params,
+                 (images, labels), piece)
+
+
+class Dynamics(NamedTuple):
+    """What training has shown of each example, over its presentations so far.
+
+    Attributes:
+      presentations: (N,) int32, how often a training step has read the example.
+      correct: (N,) boolean, whether it was correct at its last presentation; False before the first.
+      learned: (N,) boolean, whether it was correct at any presentation.
+      forgotten: (N,) int32, presentations at which it was not correct after having been so at the one before.
+      margin_sum: (N,) float32, sum of its logit margins over presentations.
+    """
+
+    presentations: jax.Array
+    correct: jax.Array
+    learned: jax.Array
+    forgotten: jax.Array
+    margin_sum: jax.Array
+
+
+def fresh_dynamics(count: int) -> Dynamics:
+    """The record of N = `count` examples before training."""
+    # Five arrays of their own: one array in two fields could not be donated to a compiled step.
+    return Dynamics(jnp.zeros(count, jnp.int32), jnp.zeros(count, bool), jnp.zeros(count, bool),
+                    jnp.zeros(count, jnp.int32), jnp.zeros(count, jnp.float32))
+
+
+def present(dynamics: Dynamics, margins: jax.Array, shown: jax.Array) -> Dynamics:
+    """Adds one presentation of every example that is shown, usually those of one epoch.
+
+    Args:
+      dynamics: the record so far.
+      margins: (N,) float, logit margins that the training steps saw, each before its own update; rows that are not
+        shown may hold anything. A NaN margin that is shown is not correct, and makes the AUM of its row NaN.
+      shown: (N,) boolean; the other rows, for instance removed ones, stay as they are.
+
+    Returns:
+      The new record.
+
+    Raises:
+      ValueError: arrays that do not cover all N examples, or `shown` that is no boolean mask.
+    """
+    margins, shown, last = jnp.asarray(margins, jnp.float32), jnp.asarray(shown), jnp.asarray(dynamics.correct)
+    if not margins.shape == shown.shape == last.shape or shown.dtype != bool:
+        raise ValueError(f"expected margins and a boolean mask of all {last.shape} examples, got {margins.shape} and "
+                         f"{shown.dtype} {shown.shape}")
+    correct = margins > 0
+    return Dynamics(
+        presentations=dynamics.presentations + shown.astype(jnp.int32),
+        correct=jnp.where(shown, correct, last),
+        learned=dynamics.learned | (shown & correct),
+        forgotten=dynamics.forgotten + (shown & last & ~correct).astype(jnp.int32),
+        margin_sum=dynamics.margin_sum + jnp.where(shown, margins, 0),
+    )
+
+
+def forgetting(dynamics: Dynamics) -> jax.Array:
+    """Forgetting events (Toneva et al. 2019): correct at one presentation and not at the next.
+
+    Args:
+      dynamics: the record.
+
+    Returns:
+      (N,) int32; an example that was never learned counts as its number of presentations, which is 0 for one that was
+      never presented.
+    """
+    return jnp.where(dynamics.learned, dynamics.forgotten, dynamics.presentations)
+
+
+def aum(dynamics: Dynamics) -> jax.Array:
+    """AUM, the mean logit margin over presentations (Pleiss et al. 2020); (N,) float32, NaN if never presented."""
+    count = dynamics.presentations
+    return jnp.where(count > 0, dynamics.margin_sum / jnp.maximum(count, 1), jnp.nan)

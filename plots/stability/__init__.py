@@ -1,0 +1,1 @@
+"""Figures and tables of replace-one stability and of deletions."""

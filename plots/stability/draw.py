@@ -1,0 +1,67 @@
+"""Draws the figures and tables of one replace-one experiment, made by launch/stability.py."""
+
+import json
+import logging
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from margin_jax.errors import InputError, nearest
+from margin_jax.run_folder import read as records
+from margin_jax.run_folder.tables import read_table
+from plots import style
+from plots.stability import appendix_b, fig11
+from plots.sweeps.read import where
+
+_log = logging.getLogger(__name__)
+
+
+def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_dir: str = "") -> list[pathlib.Path]:
+    """Draws the figures of a replace-one experiment, finished or not, into its folder `figures`.
+
+    Args:
+      workdir: the work folder.
+      names: keys of `FIGURES`; None draws those whose tables are there, and logs which are not.
+      data_dir: not used; no figure shows pictures.
+
+    Returns:
+      The files written: of "fig11" a PNG, a PDF and its numbers as JSON, of "appendix_b" Markdown.
+
+    Raises:
+      InputError: an unknown name, no such experiment in `workdir`, or a table that is absent or cannot be read.
+    """
+    del data_dir
+    for name in names or ():
+        if name not in FIGURES:
+            raise InputError(f"a replace-one experiment has no figure {name!r}; nearest is "
+                             f"{nearest(name, FIGURES)!r} of {', '.join(FIGURES)}")
+    workdir = pathlib.Path(workdir)
+    config, paths = records.read_json(workdir, "config.json")["config"], []
+    for name, (table, draw_one) in FIGURES.items():
+        if names is None and not (workdir / table).is_file():
+            _log.warning("%s is left out: %s has no %s", name, workdir, table)
+        elif names is None or name in names:
+            try:
+                paths += draw_one(workdir, config, name)
+            except InputError as error:
+                done = f"; drawn without it: {', '.join(map(str, paths))}" if paths else ""
+                raise InputError(f"{name}: {error}{done}") from error
+    return paths
+
+
+def _fig11(workdir: pathlib.Path, config: dict[str, Any], name: str) -> list[pathlib.Path]:
+    table, path = read_table(workdir, "trials.csv"), workdir / "continued.json"
+    continued = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    numbers, folder = fig11.gather(table, continued), workdir / "figures"
+    paths = style.save(fig11.figure(numbers, config["stability"]["epochs"], where(config)), folder, name)
+    return [*paths, fig11.write_json(numbers, folder, name)]
+
+
+def _appendix_b(workdir: pathlib.Path, _: dict[str, Any], name: str) -> list[pathlib.Path]:
+    return [appendix_b.write(workdir, workdir / "figures", name)]
+
+
+# The table that each needs, and what draws it.
+FIGURES: dict[str, tuple[str, Callable[[pathlib.Path, dict[str, Any], str], list[pathlib.Path]]]] = {
+    "fig11": ("trials.csv", _fig11), "appendix_b": ("deletion.csv", _appendix_b),
+}

@@ -1,0 +1,198 @@
+"""The cache of decoded arrays: hit, rebuilt when the source changes or the entry is damaged, never in the way."""
+
+import json
+import multiprocessing
+import os
+import shutil
+
+import numpy as np
+import pytest
+from helpers.data import tiny_dataset
+
+from margin_jax.data import cache
+from margin_jax.data.cache import cache_root, cached
+from margin_jax.data.dataset import digest
+
+
+class Source:
+    """A folder with two files, and a reader that counts how often it is called."""
+
+    def __init__(self, folder):
+        self.folder = folder / "source"
+        (self.folder / "deep").mkdir(parents=True)
+        (self.folder / "one").write_bytes(b"1")
+        (self.folder / "deep" / "two").write_bytes(b"22")
+        self.cache_dir = str(folder / "cache")
+        self.reads = 0
+        self.seed = 0
+
+    def read(self):
+        self.reads += 1
+        return tiny_dataset(seed=self.seed)
+
+    def load(self, reader="test"):
+        return cached(self.read, reader=reader, source=self.folder, cache_dir=self.cache_dir)
+
+    def entries(self):
+        return sorted(os.listdir(self.cache_dir))
+
+
+@pytest.fixture
+def source(tmp_path):
+    return Source(tmp_path)
+
+
+def test_the_second_load_comes_from_disk_and_is_the_same(source):
+    first, second = source.load(), source.load()
+    assert source.reads == 1 and digest(first) == digest(second)
+    assert (second.name, second.class_names) == (first.name, first.class_names)
+    assert np.array_equal(second.train.true_labels, first.train.true_labels)
+    assert len(source.entries()) == 1 and not source.entries()[0].startswith(".")
+
+
+def change_content(source):
+    (source.folder / "one").write_bytes(b"one")
+
+
+def change_time(source):
+    path = source.folder / "deep" / "two"
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1000))
+
+
+def change_size(source):
+    path = source.folder / "one"
+    before = path.stat()
+    path.write_bytes(b"longer")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def change_name(source):
+    (source.folder / "one").rename(source.folder / "uno")
+
+
+def change_number(source):
+    (source.folder / "deep" / "three").touch()
+
+
+@pytest.mark.parametrize("change", [change_content, change_time, change_size, change_name, change_number])
+def test_a_changed_source_is_read_anew_and_the_old_entry_removed(source, change):
+    source.load()
+    old = source.entries()
+    change(source)
+    source.seed = 1
+    assert digest(source.load()) == digest(tiny_dataset(seed=1))
+    assert source.reads == 2 and len(source.entries()) == 1 and source.entries() != old
+    source.load()
+    assert source.reads == 2
+
+
+def test_readers_and_folders_have_entries_of_their_own(source, tmp_path):
+    source.load()
+    source.load(reader="other")
+    shutil.copytree(source.folder, tmp_path / "copy")  # same names, sizes and times
+    cached(source.read, reader="test", source=tmp_path / "copy", cache_dir=source.cache_dir)
+    assert source.reads == 3 and len(source.entries()) == 3
+    link = tmp_path / "link"
+    link.symlink_to(source.folder)
+    cached(source.read, reader="test", source=link, cache_dir=source.cache_dir)
+    assert source.reads == 3
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "array cut short": lambda entry: os.truncate(entry / "train_images.npy", 300),
+    "empty array": lambda entry: os.truncate(entry / "test_ids.npy", 0),
+    "flipped bit": lambda entry: flip(entry / "train_labels.npy"),
+    "missing array": lambda entry: (entry / "train_ids.npy").unlink(),
+    "no meta": lambda entry: (entry / "meta.json").unlink(),
+    "cut meta": lambda entry: os.truncate(entry / "meta.json", 20),
+    "other meta": lambda entry: (entry / "meta.json").write_text(json.dumps([1])),
+    "meta without arrays": lambda entry: (entry / "meta.json").write_text('{"checksums": {}}'),
+    "empty folder": lambda entry: [path.unlink() for path in entry.iterdir()],
+    "pickled array": lambda entry: np.save(entry / "train_ids.npy", np.array([{}], object), allow_pickle=True),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_entry_is_written_again(source, kind):
+    expected = digest(source.load())
+    [name] = source.entries()
+    DAMAGE[kind](type(source.folder)(source.cache_dir) / name)
+    assert digest(source.load()) == expected and source.reads == 2
+    assert digest(source.load()) == expected and source.reads == 2
+    assert source.entries() == [name]
+
+
+def test_a_cache_that_cannot_be_written_costs_one_line(source, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    source.cache_dir = str(tmp_path / "file" / "cache")
+    first, second = source.load(), source.load()
+    assert source.reads == 2 and digest(first) == digest(second)
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 2 and "cannot be cached" in warnings[0].getMessage()
+    assert "\n" not in warnings[0].getMessage()
+
+
+def test_a_full_disk_leaves_nothing_behind(source, monkeypatch):
+    def fail(path, *arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache.np, "save", fail)
+    source.load()
+    assert source.entries() == []
+
+
+def test_what_a_killed_process_left_is_removed_after_an_hour(source):
+    source.load()
+    root = type(source.folder)(source.cache_dir)
+    [name] = source.entries()
+    for age, label in ((10, "young"), (7200, "old")):
+        left = root / f".{name}.{label}"
+        left.mkdir()
+        os.utime(left, (left.stat().st_mtime - age,) * 2)
+    change_content(source)
+    source.load()
+    assert [entry for entry in source.entries() if entry.startswith(".")] == [f".{name}.young"]
+
+
+def load_often(folder, cache_dir, barrier, results):
+    barrier.wait(timeout=30)
+    for _ in range(10):
+        dataset = cached(lambda: tiny_dataset(2000), reader="test", source=folder, cache_dir=cache_dir)
+        results.put(digest(dataset))
+        shutil.rmtree(cache_dir, ignore_errors=True)
+
+
+def test_processes_at_once_do_not_disturb_each_other(source):
+    """Three processes write, read and remove the same entry; each must get the whole data set every time."""
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(3), context.Queue()
+    workers = [context.Process(target=load_often, args=(source.folder, source.cache_dir, barrier, results))
+               for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    digests = [results.get(timeout=30) for _ in range(30)]
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+        worker.close()
+    results.close()
+    results.join_thread()
+    assert set(digests) == {digest(tiny_dataset(2000))}
+
+
+def test_the_cache_is_where_the_user_or_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MARGIN_JAX_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_root() == tmp_path / "home" / ".cache" / "margin_jax"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_root() == tmp_path / "xdg" / "margin_jax"
+    monkeypatch.setenv("MARGIN_JAX_CACHE", str(tmp_path / "ours"))
+    assert cache_root() == tmp_path / "ours"
+    assert cache_root("~/named") == tmp_path / "home" / "named"

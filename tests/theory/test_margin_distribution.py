@@ -1,0 +1,94 @@
+"""AUC readings, ramp loss and small-margin count against NumPy in float64 and closed forms."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from margin_jax.theory import margins
+
+
+def draw(count, seed=0):
+    return np.random.default_rng(seed).normal(0.5, 1, count).astype(np.float32)
+
+
+def ramp(m, gamma):
+    return np.where(m <= 0, 1.0, np.where(m >= gamma, 0.0, 1 - m / gamma if gamma else 0.0))
+
+
+@pytest.mark.parametrize("gamma", [0.01, 0.5, 2.0, 100.0])
+@pytest.mark.parametrize("count", [1, 10, 1001])
+def test_all_readings_match_numpy(count, gamma):
+    values = draw(count)
+    m, x = values.astype(np.float64), jnp.asarray(values)
+    tail = m <= np.float32(values.min() + np.float32(gamma))
+    np.testing.assert_allclose(margins.ramp_loss(x, gamma), ramp(m, gamma), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(margins.auc_mean(x), m.mean(), rtol=1e-5)
+    np.testing.assert_allclose(margins.auc_ramp(x, gamma), np.clip(m / gamma, 0, 1).mean(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(margins.auc_tail(x, gamma), np.where(tail, m, 0).mean(), rtol=1e-4, atol=1e-6)
+    assert margins.small_margin_count(x, gamma) == tail.sum()
+
+
+def test_ramp_at_zero_is_the_zero_one_loss_with_ties_wrong():
+    np.testing.assert_array_equal(margins.ramp_loss(jnp.array([-1.0, 0.0, 1e-9]), 0.0), [1, 1, 0])
+    assert np.isnan(margins.ramp_loss(jnp.array([jnp.nan]), 0.0)[0])
+
+
+def test_ramp_corners():
+    np.testing.assert_array_equal(margins.ramp_loss(jnp.array([-5.0, 0.0, 1.0, 2.0, 3.0]), 2.0), [1, 1, 0.5, 0, 0])
+
+
+def test_uniform_margins_have_a_closed_form():
+    m = jnp.linspace(0, 1, 100_001)
+    np.testing.assert_allclose(margins.auc_mean(m), 1 / 2, rtol=1e-4)
+    np.testing.assert_allclose(margins.auc_ramp(m, 0.5), 3 / 4, rtol=1e-4)
+    np.testing.assert_allclose(margins.auc_tail(m, 0.5), 1 / 8, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kept", [1, 5, 20])
+def test_where_equals_the_subset_and_removed_rows_may_hold_nan(kept):
+    values = draw(20, 1)
+    where = np.zeros(20, bool)
+    where[np.random.default_rng(2).permutation(20)[:kept]] = True
+    subset, padded = jnp.asarray(values[where]), jnp.asarray(np.where(where, values, np.nan))
+    where = jnp.asarray(where)
+    assert margins.smallest(padded, where) == margins.smallest(subset)
+    np.testing.assert_allclose(margins.auc_mean(padded, where), margins.auc_mean(subset), rtol=1e-6)
+    for reading in (margins.auc_ramp, margins.auc_tail):
+        np.testing.assert_allclose(reading(padded, 0.3, where), reading(subset, 0.3), rtol=1e-5, atol=1e-7)
+    assert margins.small_margin_count(padded, 0.3, where) == margins.small_margin_count(subset, 0.3)
+
+
+def test_order_of_rows_changes_nothing_and_readings_scale():
+    values = draw(50, 3)
+    x, shuffled = jnp.asarray(values), jnp.asarray(np.random.default_rng(4).permutation(values))
+    for reading in (margins.auc_ramp, margins.auc_tail):
+        np.testing.assert_allclose(reading(x, 0.4), reading(shuffled, 0.4), rtol=1e-5)
+    np.testing.assert_allclose(margins.auc_ramp(2 * x, 0.8), margins.auc_ramp(x, 0.4), rtol=1e-6)
+    np.testing.assert_allclose(margins.auc_tail(2 * x, 0.8), 2 * margins.auc_tail(x, 0.4), rtol=1e-6)
+
+
+FLATNESS = {margins.coefficient_of_variation: lambda m: m.std() / m.mean(),
+            margins.relative_iqr: lambda m: (np.quantile(m, 0.75) - np.quantile(m, 0.25)) / np.median(m)}
+
+
+@pytest.mark.parametrize("measure", FLATNESS)
+@pytest.mark.parametrize("count", [1, 2, 9, 1001])
+def test_flatness_matches_numpy_and_has_no_scale(measure, count):
+    values = np.random.default_rng(count).gamma(2.0, 1.0, count).astype(np.float32)
+    truth = FLATNESS[measure](values.astype(np.float64))
+    for scale in (1.0, 1e-6, 1e4):
+        np.testing.assert_allclose(measure(jnp.asarray(values * np.float32(scale))), truth, rtol=1e-4, atol=1e-6)
+    where = np.arange(3 * count) % 3 == 1
+    padded = np.full(3 * count, np.nan, np.float32)
+    padded[where] = values
+    np.testing.assert_allclose(measure(jnp.asarray(padded), jnp.asarray(where)), truth, rtol=1e-4, atol=1e-6)
+
+
+def test_flatness_in_closed_form_and_where_it_means_nothing():
+    line = jnp.linspace(0, 1, 100_001)  # a straight curve: std 1/sqrt(12), mean and median 1/2
+    np.testing.assert_allclose(margins.coefficient_of_variation(line), 2 / np.sqrt(12), rtol=1e-4)
+    np.testing.assert_allclose(margins.relative_iqr(line), 1.0, rtol=1e-4)
+    flat = jnp.full(7, 0.25)
+    assert margins.coefficient_of_variation(flat) == margins.relative_iqr(flat) == 0
+    for measure in FLATNESS:
+        assert np.isnan(measure(jnp.array([-1.0, -2.0, 1.0]))) and np.isnan(measure(jnp.array([-1.0, 0.0, 1.0])))
