@@ -24,7 +24,8 @@ def test_other_names_are_refused_and_listed_ones_are_shown():
 
 
 @pytest.mark.parametrize("code", ["import margin_jax", "import margin_jax as mj; mj.read_run",
-                                  "import margin_jax as mj; mj.spearman", "import plots.runs.draw, plots.sweeps.draw",
+                                  "import margin_jax as mj; mj.spearman, mj.relative_iqr",
+                                  "import plots.runs.draw, plots.sweeps.draw",
                                   "import plots.compress.draw, plots.stability.draw"])
 def test_reading_and_drawing_load_no_jax(code):
     check = f"{code}\nimport sys\nassert not {{'jax', 'flax', 'optax', 'orbax'}} & set(sys.modules)"

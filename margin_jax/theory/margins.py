@@ -9,7 +9,7 @@ subtracts the largest *other* logit, not the second largest, which would be wron
 
 All per-example arrays are in the order of ascending data set ids, whatever order the batches ran in.
 
-Numbers that summarise a margin distribution: the three AUC readings, ramp loss, small-margin count, flatness.
+Numbers that summarise a margin distribution: the three AUC readings, ramp loss, small-margin count.
 
 Every function takes normalised margins (N,) and an optional boolean `where` (N,) that names the rows to count; removed
 rows may hold anything, NaN included. gamma is in units of the normalised margin.
@@ -175,27 +175,3 @@ def auc_tail(normalised: jax.Array, gamma: float | jax.Array, where: jax.Array |
 def small_margin_count(normalised: jax.Array, gamma: float | jax.Array, where: jax.Array | None = None) -> jax.Array:
     """Number of examples with m <= smallest + gamma (section 4.2); () int32, at least 1."""
     return jnp.sum(_in_tail(normalised, gamma, where), dtype=jnp.int32)
-
-
-def coefficient_of_variation(normalised: jax.Array, where: jax.Array | None = None) -> jax.Array:
-    """Standard deviation over mean of the counted margins: how far the curve is from flat (section 4.3); () float.
-
-    Free of scale, as `relative_iqr` is: the bare spread of normalised margins falls wherever rho grows, however steep
-    the curve remains. NaN where the mean is not positive, of which no spread is a share.
-    """
-    mean = _mean(normalised, where)
-    spread = jnp.std(normalised) if where is None else jnp.std(normalised, where=where)
-    return jnp.where(mean > 0, spread / mean, jnp.nan)
-
-
-def relative_iqr(normalised: jax.Array, where: jax.Array | None = None) -> jax.Array:
-    """Interquartile range over median of the counted margins: flatness without regard to the tails; () float.
-
-    Quartiles are interpolated linearly. NaN where the median is not positive.
-    """
-    quartiles = jnp.array([0.25, 0.5, 0.75])
-    if where is None:
-        low, median, high = jnp.quantile(normalised, quartiles)
-    else:
-        low, median, high = jnp.nanquantile(jnp.where(where, normalised, jnp.nan), quartiles)
-    return jnp.where(median > 0, (high - low) / median, jnp.nan)

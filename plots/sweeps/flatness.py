@@ -1,11 +1,7 @@
 """How flat margin curves are through training, with and without BatchNorm and L2 (to figures 3, 13 and 14).
 
-How flat a margin curve is, epoch by epoch, for all examples and for each class.
-
-Both numbers are free of scale. The bare spread of normalised margins would follow rho, which grows or, under L2, falls
-through training, whatever becomes of the curve's shape. `margin_jax.theory.margins` has the same for JAX arrays.
-
-Whether margin curves flatten from data separation to the end, with and without BatchNorm and L2 (section 4.3).
+Flatness is taken epoch by epoch, for all examples and for each class, and compared between data separation and the end
+(section 4.3); `margin_jax.theory.flatness` defines it.
 """
 
 import csv
@@ -24,23 +20,9 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from margin_jax.run_folder.read import Recorded
 from margin_jax.statistics import estimates
 from margin_jax.statistics.estimates import MeanInterval
+from margin_jax.theory.flatness import coefficient_of_variation, relative_iqr
 from plots import paper, style
 from plots.sweeps.read import Condition, Sweep, read_kinds
-
-
-def coefficient_of_variation(values: np.ndarray) -> np.ndarray:
-    """Standard deviation over mean along the last axis, (..., n) -> (...); NaN where the mean is not positive."""
-    mean = values.mean(-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(mean > 0, values.std(-1) / mean, np.nan)
-
-
-def relative_iqr(values: np.ndarray) -> np.ndarray:
-    """Interquartile range over median along the last axis, (..., n) -> (...); NaN where the median is not positive."""
-    low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(median > 0, (high - low) / median, np.nan)
-
 
 MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"cv": coefficient_of_variation, "iqr": relative_iqr}
 NAMES = {"cv": "standard deviation / mean", "iqr": "interquartile range / median"}

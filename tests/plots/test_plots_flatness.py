@@ -12,7 +12,6 @@ from helpers.condition_folders import EPOCHS, EXAMPLES, write_kinds
 from helpers.sweep_folders import read_rows
 
 from margin_jax.run_folder import tables as columns
-from margin_jax.theory import margins
 from plots import style
 from plots.sweeps import draw as draw_sweeps
 from plots.sweeps import fig03, flatness
@@ -42,9 +41,9 @@ def truth(curve):
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 100])
-def test_plots_and_library_measure_alike(count):
+def test_jax_and_numpy_arrays_are_measured_alike(count):
     values = np.random.default_rng(count).gamma(2.0, 1e-3, (3, count)).astype(np.float32)
-    for name, measure in (("cv", margins.coefficient_of_variation), ("iqr", margins.relative_iqr)):
+    for name, measure in (("cv", flatness.coefficient_of_variation), ("iqr", flatness.relative_iqr)):
         np.testing.assert_allclose(flatness.MEASURES[name](values.astype(np.float64)),
                                    [measure(jnp.asarray(row)) for row in values], rtol=1e-4, atol=1e-6)
         assert np.isnan(flatness.MEASURES[name](-values)).all()

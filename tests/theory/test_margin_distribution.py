@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from margin_jax.theory import margins
+from margin_jax.theory import flatness, margins
 
 
 def draw(count, seed=0):
@@ -67,8 +67,8 @@ def test_order_of_rows_changes_nothing_and_readings_scale():
     np.testing.assert_allclose(margins.auc_tail(2 * x, 0.8), 2 * margins.auc_tail(x, 0.4), rtol=1e-6)
 
 
-FLATNESS = {margins.coefficient_of_variation: lambda m: m.std() / m.mean(),
-            margins.relative_iqr: lambda m: (np.quantile(m, 0.75) - np.quantile(m, 0.25)) / np.median(m)}
+FLATNESS = {flatness.coefficient_of_variation: lambda m: m.std() / m.mean(),
+            flatness.relative_iqr: lambda m: (np.quantile(m, 0.75) - np.quantile(m, 0.25)) / np.median(m)}
 
 
 @pytest.mark.parametrize("measure", FLATNESS)
@@ -86,9 +86,9 @@ def test_flatness_matches_numpy_and_has_no_scale(measure, count):
 
 def test_flatness_in_closed_form_and_where_it_means_nothing():
     line = jnp.linspace(0, 1, 100_001)  # a straight curve: std 1/sqrt(12), mean and median 1/2
-    np.testing.assert_allclose(margins.coefficient_of_variation(line), 2 / np.sqrt(12), rtol=1e-4)
-    np.testing.assert_allclose(margins.relative_iqr(line), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(flatness.coefficient_of_variation(line), 2 / np.sqrt(12), rtol=1e-4)
+    np.testing.assert_allclose(flatness.relative_iqr(line), 1.0, rtol=1e-4)
     flat = jnp.full(7, 0.25)
-    assert margins.coefficient_of_variation(flat) == margins.relative_iqr(flat) == 0
+    assert flatness.coefficient_of_variation(flat) == flatness.relative_iqr(flat) == 0
     for measure in FLATNESS:
         assert np.isnan(measure(jnp.array([-1.0, -2.0, 1.0]))) and np.isnan(measure(jnp.array([-1.0, 0.0, 1.0])))
