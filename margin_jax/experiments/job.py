@@ -57,16 +57,18 @@ class Job(NamedTuple):
     state: TrainState
 
 
-def make_examples(split: Split, standardise_by: Split | None = None) -> Examples:
+def make_examples(split: Split, standardise_as: Examples | None = None) -> Examples:
     """Puts a split on the device, to be standardised per channel inside the compiled functions.
 
     Args:
       split: images (N, H, W, C) and labels (N,), as `load_data` and `make_split` give them.
-      standardise_by: the split whose mean and standard deviation per channel are used, that is the training set for
-        test examples; `split` itself if absent.
+      standardise_as: the examples whose mean and standard deviation per channel are used, which for a test set are
+        those of training; if absent they are taken of `split`, in a pass over its pixels.
     """
-    reference = split if standardise_by is None else standardise_by
-    mean, std = channel_statistics(reference.images, np.ones(reference.labels.size, bool))
+    if standardise_as is None:
+        mean, std = channel_statistics(split.images, np.ones(split.labels.size, bool))
+    else:
+        mean, std = standardise_as.mean, standardise_as.std
     return examples_of_arrays(split.images, split.labels, mean, std)
 
 
@@ -97,7 +99,9 @@ def make_job(config: Any, dataset: Dataset, batch_norm: str = "tracked") -> Job:
     network = with_batch_norm(make_network(config.model, len(dataset.class_names), backend,
                                            rows_axis=ROWS if mesh else None), batch_norm)
     optimizer = make_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
-    train, test = (replicate(make_examples(split, dataset.train), mesh) for split in (dataset.train, dataset.test))
+    train = make_examples(dataset.train)
+    test = make_examples(dataset.test, train)
+    train, test = replicate(train, mesh), replicate(test, mesh)
     state = replicate(make_state(network, optimizer, dataset.train.images.shape[1:], config.seed), mesh)
     piece = config.record.piece or evaluation_piece(backend)
     return Job(network, optimizer, compile_epoch(network, optimizer, config.shuffle, mesh),

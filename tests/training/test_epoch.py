@@ -211,7 +211,7 @@ def test_the_public_epoch_plans_its_steps_as_the_compiled_one_is_told(batch_size
 
 def test_examples_of_a_split_are_standardised_by_the_split_that_is_named():
     train, test = (make_split(*small_arrays(count, seed=count)) for count in (N, 7))
-    examples = make_examples(test, train)
+    examples = make_examples(test, make_examples(train))
     pixels = train.images.astype(np.float64).reshape(-1, 3)
     np.testing.assert_allclose(examples.mean, pixels.mean(0), rtol=1e-6)
     np.testing.assert_allclose(examples.std, pixels.std(0), rtol=1e-6)
