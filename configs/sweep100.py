@@ -8,17 +8,22 @@ Expected   all 100 separate; Spearman's correlation, above 0 where the claim hol
 Time       97 minutes on two CPU cores, beside other work.
 Run        python launch/sweep.py --config=configs/sweep100.py --config.data.dir=DIR --workdir=runs/sweep100
            With BatchNorm: --config.model.batch_norm=True. With steps of 250 examples: --config.batch_size=250.
+           With the network that has the paper's number of parameters: --config=configs/sweep100.py:candidate
 Trial      add --config.data.name=digits --config.sweep.networks=20 --config.sweep.init_stds="(0.1,0.16)"
 """
 
 from ml_collections import ConfigDict
 
+from configs.networks import NETWORKS
 from margin_jax.config import default_config
 
 
-def get_config() -> ConfigDict:
+def get_config(network: str = "described") -> ConfigDict:
     """ConvNet without BatchNorm, 20 standard deviations in 0.01 to 0.05, 5 seeds each, to margin convergence."""
+    if network not in NETWORKS:
+        raise ValueError(f"expected configs/sweep100.py:NAME with a NAME of {', '.join(NETWORKS)}, got {network!r}")
     config = default_config()
+    config.model.update(NETWORKS[network]())
     config.data.name = "cifar2"
     config.epochs = 200
     config.stop.rule = "convergence"

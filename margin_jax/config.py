@@ -11,8 +11,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from margin_jax.data.load import NAMES as DATA_NAMES
+from margin_jax.data.transforms import SCALINGS
 from margin_jax.errors import InputError, nearest
-from margin_jax.models.convolution import CONVOLUTIONS
+from margin_jax.models.convolution import CONVOLUTIONS, PADDINGS
 from margin_jax.models.layers import INITS
 from margin_jax.models.network import BATCH_NORM
 from margin_jax.theory import norms, replace_one, selection
@@ -39,12 +40,18 @@ def default_config() -> ConfigDict:
             "cache_dir": "",  # decoded arrays; "" is the user's cache folder
             "classes": (),  # names or numbers of the classes to keep, relabelled in this order; () keeps all
             "examples": 0,  # training examples to keep, the first of each class, for trials; 0: all
+            "scaling": "channel",  # pixels: mean 0, std 1 per channel; "half": (x - 0.5)/0.5; "unit": [0, 1]
             "random_fraction": 0.0,  # share of training labels replaced by uniformly random ones
             "random_seed": 0,
         },
         "model": {
             "name": "convnet",  # one of MODEL_NAMES
             "widths": (16, 32, 64, 128),
+            "kernel": 3,  # convnet: pixels along one side of every convolution's kernel
+            "strides": (),  # convnet: of each convolution; () is 2 for all
+            "padding": "same",  # convnet: (kernel - 1)/2 zero pixels around every image, or "valid": none
+            "pooling": (),  # convnet: numbers of the convolutions, from 0, after which there is a 2x2 max-pooling
+            "dense": (),  # convnet: widths of hidden dense layers
             "batch_norm": False,  # convnet; densenet always has it
             "biases": False,  # convnet: of every layer; densenet: of the dense layer
             "blocks": (6, 12, 12, 16),  # densenet: layers of each dense block
@@ -188,6 +195,7 @@ MODES = ("immediate", "continuous", "grid")
 CONTROLS = ("frozen", "random", "largest", "balanced", "scratch", "full")
 CHOICES = {
     "data.name": DATA_NAMES, "model.name": MODEL_NAMES, "model.init": INITS, "model.conv": CONVOLUTIONS,
+    "model.padding": PADDINGS, "data.scaling": SCALINGS,
     "optimizer.name": OPTIMIZERS, "stop.rule": ("epochs", "separation", "convergence"),
     "compress.rule": selection.RULES, "compress.mode": MODES, "compress.optimizer": ("", *OPTIMIZERS),
     "compress.batch_norm": BATCH_NORM, "compress.grid_scope": ("after", "whole_run"),
@@ -204,7 +212,7 @@ UNUSED = {
 }
 RANGES = (
     (("epochs", "record.every", "record.margins_every", "sweep.networks", "sweep.seeds_per_std", "sweep.resamples",
-      "stop.smallest", "stop.times", "model.growth"), lambda v: v >= 1, ">= 1"),
+      "stop.smallest", "stop.times", "model.growth", "model.kernel"), lambda v: v >= 1, ">= 1"),
     (("compress.batch_size",), lambda v: v >= -1, ">= 1, 0 for full gradient descent, or -1 for no change"),
     (("batch_size",), lambda v: v >= 0, ">= 1, or 0 for full gradient descent"),
     (("seed", "data.random_seed"), lambda v: 0 <= v < 2**32, "in 0..2^32 - 1"),
@@ -220,6 +228,9 @@ RANGES = (
     (("rho.p",), lambda v: v >= 1, ">= 1"),
     (("model.widths", "model.blocks"), lambda v: len(v) > 0 and _whole(v) and _positive(v),
      "one or more whole numbers > 0"),
+    (("model.strides", "model.dense"), lambda v: _whole(v) and _positive(v), "whole numbers > 0, or ()"),
+    (("model.pooling",), lambda v: _whole(v) and _distinct(v) and min(v, default=0) >= 0,
+     "distinct numbers of convolutions, counted from 0, or ()"),
     (("gamma.absolute", "gamma.relative"), _positive, "numbers > 0"),
     (("compress.init_stds", "sweep.learning_rates"), lambda v: _positive(v) and _distinct(v), "distinct numbers > 0"),
     (("sweep.init_stds",), lambda v: len(v) < 3 and _positive(v) and list(v) == sorted(set(v)),
@@ -294,6 +305,13 @@ def validate(config: Any) -> None:
     _check_choices_and_ranges(flat)
     _need(flat, "rho.mode", flat["rho.mode"] != "batch_norm" or flat["model.batch_norm"],
           "batch_norm only with model.batch_norm=True")
+    layers = len(flat["model.widths"])
+    _need(flat, "model.strides", len(flat["model.strides"]) in (0, layers), f"one for each of the {layers} "
+          "convolutions of model.widths, or () for 2 everywhere")
+    _need(flat, "model.pooling", max(flat["model.pooling"], default=0) < layers,
+          f"numbers of the convolutions 0..{layers - 1} of model.widths")
+    _need(flat, "model.kernel", flat["model.padding"] == "valid" or flat["model.kernel"] % 2 == 1,
+          "odd with model.padding=same")
     normalised = flat["model.batch_norm"] or flat["model.name"] == "convnet"
     _need(flat, "model.batch_norm", normalised, "True with model.name=densenet, which always has BatchNorm")
     _need(flat, "compress.balanced", not flat["compress.balanced"] or flat["compress.rule"] not in ("ids", "balanced"),

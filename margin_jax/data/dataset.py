@@ -50,6 +50,13 @@ class Dataset:
         """(H, W, C) of every image."""
         return self.train.images.shape[1:]
 
+    @property
+    def white(self) -> float:
+        """The pixel value that stands for 1: 16 for the digits, 255 for other bytes, 1 for real-valued images."""
+        if self.name == "digits":
+            return 16.0
+        return 255.0 if self.train.images.dtype == np.uint8 else 1.0
+
 
 def make_split(images: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = None) -> Split:
     """Builds a split with the types of `Split`, its rows sorted by id.

@@ -1,6 +1,6 @@
-"""Pure changes of a data set: some of its classes, or labels replaced at random.
+"""Pure changes of a data set (some of its classes, labels replaced at random) and the scaling of its pixels.
 
-Mean and standard deviation per channel of the rows that are trained on: pure, exact, in bounded memory.
+Mean and standard deviation per channel are those of the rows that are trained on: exact, in bounded memory.
 """
 
 import dataclasses
@@ -180,6 +180,33 @@ def channel_statistics(images: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray
         raise InputError(f"images must be uint8 or float, got {images.dtype}")
     std = np.sqrt(variance).astype(np.float32)
     return mean.astype(np.float32), np.where(constant | (std == 0), np.float32(1), std)
+
+
+SCALINGS = ("channel", "half", "unit")
+
+
+def pixel_scaling(images: np.ndarray, scaling: str, white: float) -> tuple[np.ndarray, np.ndarray]:
+    """What is subtracted from the pixels of each channel, and what the difference is divided by.
+
+    Args:
+        images: (N, H, W, C) uint8 or float, the training images.
+        scaling: "channel", their mean and standard deviation (`channel_statistics`); "half", (x - 0.5)/0.5 with x in
+            [0, 1]; "unit", x itself.
+        white: the pixel value that stands for x = 1.
+
+    Returns:
+        mean and std, each (C,) float32 in pixel units.
+
+    Raises:
+        InputError: unknown scaling, or what `channel_statistics` refuses.
+    """
+    if scaling == "channel":
+        return channel_statistics(images, np.ones(len(images), bool))
+    if scaling not in SCALINGS:
+        raise InputError(f"expected a scaling of {', '.join(SCALINGS)}, got {scaling!r}")
+    mean, std = (white / 2, white / 2) if scaling == "half" else (0.0, white)
+    channels = images.shape[3]
+    return np.full(channels, mean, np.float32), np.full(channels, std, np.float32)
 
 
 def _kept_chunks(images: np.ndarray, mask: np.ndarray) -> Iterator[np.ndarray]:

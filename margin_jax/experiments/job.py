@@ -19,7 +19,7 @@ from margin_jax.backend import evaluation_piece, training_devices, training_piec
 from margin_jax.config import validate_with_data
 from margin_jax.data.dataset import Dataset, Split, digest
 from margin_jax.data.load import load_data
-from margin_jax.data.transforms import channel_statistics
+from margin_jax.data.transforms import channel_statistics, pixel_scaling
 from margin_jax.errors import InputError
 from margin_jax.experiments import schedule
 from margin_jax.experiments.schedule import Progress
@@ -87,8 +87,9 @@ def make_job(config: Any, dataset: Dataset, batch_norm: str = "tracked") -> Job:
 
     `batch_norm` is one of `network.BATCH_NORM`.
 
-    Images are standardised per channel by the training rows that the run starts from, all of them; a removal later on
-    leaves mean and std as they are, since it must not change the network's function.
+    Pixels are scaled as `data.scaling` says, by default standardised per channel by the training rows that the run
+    starts from, all of them; a removal later on leaves mean and std as they are, since it must not change the network's
+    function.
     """
     backend, section = jax.default_backend(), config.optimizer
     count = config.devices or training_devices(config.batch_size, backend, len(jax.local_devices()))
@@ -99,8 +100,8 @@ def make_job(config: Any, dataset: Dataset, batch_norm: str = "tracked") -> Job:
     network = with_batch_norm(make_network(config.model, len(dataset.class_names), backend,
                                            rows_axis=ROWS if mesh else None), batch_norm)
     optimizer = make_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
-    train = make_examples(dataset.train)
-    test = make_examples(dataset.test, train)
+    mean, std = pixel_scaling(dataset.train.images, config.data.scaling, dataset.white)
+    train, test = (examples_of_arrays(split.images, split.labels, mean, std) for split in (dataset.train, dataset.test))
     train, test = replicate(train, mesh), replicate(test, mesh)
     state = replicate(make_state(network, optimizer, dataset.train.images.shape[1:], config.seed), mesh)
     piece = config.record.piece or evaluation_piece(backend)

@@ -6,6 +6,7 @@ The results of a sweep, from the run folders of its networks: tables, the audit,
 """
 
 import json
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from margin_jax.data.dataset import Split
 from margin_jax.experiments.job import Job
 from margin_jax.experiments.many_networks import Measured
 from margin_jax.experiments.sweep_members import MOMENTS_FILE, Member, member_path
-from margin_jax.models.network import BatchStats, Params
+from margin_jax.models.network import BatchStats, Params, geometry_of
 from margin_jax.parallel import map_pieces
 from margin_jax.run_folder import read, tables, write
 from margin_jax.run_folder.tables import KINDS, VARIED, Row
@@ -55,7 +56,7 @@ def make_measure(config: Any, job: Job,
       (record, initial weights, training set) -> "log_rho", ln rho by its mode; "norms", measures of the weights;
       "margins", by mode the measures of margins normalised with it, those of the pooled median NaN.
     """
-    gammas = gammas_of(config)
+    gammas, geometry = gammas_of(config), geometry_of(config.model)
 
     @jax.jit
     def all_logits(params: Params, batch_stats: BatchStats, train: Examples) -> jax.Array:
@@ -64,7 +65,7 @@ def make_measure(config: Any, job: Job,
 
     def measure(found: Measured, initial: Params, split: Split) -> dict[str, Any]:
         logits = np.asarray(all_logits(found.params, found.batch_stats, job.train))
-        weights = network_norms(found.params, initial, found.batch_stats, tuple(image_shape))
+        weights = network_norms(found.params, initial, found.batch_stats, tuple(image_shape), geometry)
         rhos = log_rhos(found.params, weights.spectral)
         return {"log_rho": rhos,
                 "norms": norm_measures(weights, tenth_percentile(raw_margins(logits, split.labels))),
@@ -133,20 +134,26 @@ def _number(value: int | None) -> float:
 
 
 def _add_measures(config: Any, rows: list[Row], margins: np.ndarray) -> None:
-    """Completes the rows of networks of one architecture, whose raw margins (R, N) are pooled for the median."""
-    here = [row.pop("found") for row in rows]
-    default = default_mode(config, here[0])
-    for mode in here[0]["margins"]:
-        normalised = margins.astype(np.float64) / np.exp([[one["log_rho"][mode]] for one in here])
-        pooled = float(np.median(normalised))
+    """Completes the rows of networks of one architecture, whose raw margins (R, N) are pooled for the median.
+
+    A norm that one of them lacks, such as that of the operators where the power iteration did not settle, is NaN there.
+    """
+    measured = [row.pop("found") for row in rows]
+    default = default_mode(config, measured[0])
+    for mode in dict.fromkeys(mode for network in measured for mode in network["margins"]):
+        keys = next(network["margins"][mode] for network in measured if mode in network["margins"])
+        log_rhos = [network["log_rho"].setdefault(mode, math.nan) for network in measured]
+        normalised = margins.astype(np.float64) / np.exp(np.array(log_rhos)[:, None])
+        pooled = float(np.median(normalised[np.isfinite(log_rhos)]))
         prefix = "" if mode == default else f"{mode}:"
-        for row, one, curve in zip(rows, here, normalised, strict=True):
-            of_pooled = {key: value for key, value in gamma_measures(curve, gammas_of(config), pooled).items()
-                         if "_pooled@" in key}
-            row |= {prefix + key: value for key, value in (one["margins"][mode] | of_pooled).items()
+        for row, network, curve in zip(rows, measured, normalised, strict=True):
+            own_rho = network["margins"].get(mode, dict.fromkeys(keys, math.nan))
+            of_pooled = {key: value if mode in network["margins"] else math.nan for key, value in
+                         gamma_measures(curve, gammas_of(config), pooled).items() if "_pooled@" in key}
+            row |= {prefix + key: value for key, value in (own_rho | of_pooled).items()
                     if mode == default or key not in ("training_loss", "inverse_margin")}
-    for row, one in zip(rows, here, strict=True):
-        row |= one["norms"] | {f"log_rho:{mode}": value for mode, value in one["log_rho"].items()}
+    for row, network in zip(rows, measured, strict=True):
+        row |= network["norms"] | {f"log_rho:{mode}": value for mode, value in network["log_rho"].items()}
 
 
 def overlaps(moment: Moment, k: int) -> np.ndarray:

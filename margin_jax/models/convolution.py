@@ -1,20 +1,14 @@
-"""Convolutions 3x3 of stride 1 or 2 and 1x1, in three formulations with one parameter layout (height, width, in, out).
+"""Square convolutions in three formulations with one parameter layout (height, width, in, out).
 
-`lax` is XLA's own convolution. `patches` gathers the nine taps by strided slices and multiplies once: XLA's CPU
-convolution becomes an order of magnitude slower inside a compiled loop or under vmap, this one does not. `tiled` is
-`patches` on a few rows at a time where there are many, so that the taps stay in a core's cache. Which one runs where:
-`margin_jax.backend`. A 1x1 convolution is one matmul in all of them.
-
-Windows 3x3 of images, their sum back into images, and the loop over tiles of rows that keeps them in a core's cache.
-
-The convolution made of them is `margin_jax.models.convolution`.
-
-3x3 convolution as patches and one matmul, with the gradients written out; formulations `patches` and `tiled`.
+`lax` is XLA's own convolution. `patches` gathers the taps of every window by strided slices and multiplies once, with
+the gradients written out: XLA's CPU convolution becomes an order of magnitude slower inside a compiled loop or under
+vmap, this one does not. `tiled` is `patches` on a few rows at a time where there are many, so that the taps stay in a
+core's cache. Which one runs where: `choose_convolution`. A 1x1 convolution of stride 1 is one matmul in all of them.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +19,7 @@ from margin_jax.backend import CPU
 from margin_jax.models.layers import bias_init, fan_in, kernel_init
 
 CONVOLUTIONS = ("auto", "patches", "tiled", "lax")
-
+PADDINGS = ("same", "valid")
 
 SIZE = 3
 TILE, TILED_FROM = 64, 256  # stride 2: rows of a tile, and the number of rows above which there are tiles
@@ -33,32 +27,46 @@ TILE, TILED_FROM = 64, 256  # stride 2: rows of a tile, and the number of rows a
 TILE_BYTES, TILED_FROM_BYTES = 2**21, 2**23
 
 
-def out_size(size: int, stride: int) -> int:
-    """Pixels along one side of the result, ceil(size / stride)."""
-    return -(-size // stride)
+def zeros_around(size: int, padding: str) -> int:
+    """Zero pixels on every side of the image: (size - 1)/2 for "same", none for "valid".
+
+    Raises:
+      ValueError: an unknown padding, or "same" for a kernel of even size, which has no middle.
+    """
+    if padding not in PADDINGS or (padding == "same" and size % 2 == 0):
+        raise ValueError(f"expected a padding of {PADDINGS}, 'same' for odd kernels alone, got {padding!r} for "
+                         f"{size}x{size}")
+    return (size - 1) // 2 if padding == "same" else 0
 
 
-def patches(x: jax.Array, stride: int) -> jax.Array:
-    """Windows 3x3 with one zero pixel around the image.
+def out_size(pixels: int, stride: int, size: int = SIZE, zeros: int = 1) -> int:
+    """Pixels along one side of the result, floor((pixels + 2 zeros - size) / stride) + 1; 0 where no window fits."""
+    return max(0, (pixels + 2 * zeros - size) // stride + 1)
+
+
+def patches(x: jax.Array, stride: int, size: int = SIZE, zeros: int = 1) -> jax.Array:
+    """Windows size x size, of the image with `zeros` zero pixels around it.
 
     Args:
       x: (B, H, W, C).
-      stride: 1 or 2.
+      stride: of the windows, >= 1.
+      size: pixels along one side of a window.
+      zeros: pixels on every side of the image.
 
     Returns:
-      (B, ceil(H/stride), ceil(W/stride), 9 C), taps in row-major order, channels innermost.
+      (B, H', W', size^2 C) for H', W' of `out_size`, taps in row-major order, channels innermost.
     """
-    height, width = (out_size(size, stride) for size in x.shape[1:3])
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    height, width = (out_size(pixels, stride, size, zeros) for pixels in x.shape[1:3])
+    padded = jnp.pad(x, ((0, 0), (zeros, zeros), (zeros, zeros), (0, 0)))
     taps = [lax.slice(padded, (0, i, j, 0),
                       (x.shape[0], i + stride * (height - 1) + 1, j + stride * (width - 1) + 1, x.shape[3]),
                       (1, stride, stride, 1))
-            for i in range(SIZE) for j in range(SIZE)]
+            for i in range(size) for j in range(size)]
     return jnp.concatenate(taps, axis=-1)
 
 
 def spread(windows: jax.Array) -> jax.Array:
-    """The transpose of `patches` of stride 1: every tap is added to the pixel that it was taken from.
+    """The transpose of `patches` 3x3 of stride 1 with a zero around: every tap is added to the pixel it came from.
 
     Args:
       windows: (B, H, W, 9 C), in the order of `patches`.
@@ -75,17 +83,18 @@ def spread(windows: jax.Array) -> jax.Array:
     return sum(taps[1:], taps[0])
 
 
-def tile_rows(shape: tuple[int, ...], itemsize: int, stride: int) -> int:
+def tile_rows(shape: tuple[int, ...], itemsize: int, stride: int, size: int = SIZE) -> int:
     """Rows of a tile; all of them where there are no tiles.
 
     Args:
       shape: (B, H, W, C) of the image whose windows are gathered or summed.
       itemsize: bytes of a number.
-      stride: 1 or 2.
+      stride: of the windows.
+      size: pixels along one side of a window.
     """
-    if stride == 2:
+    if stride > 1:
         return TILE if shape[0] > TILED_FROM else shape[0]
-    row_bytes = SIZE**2 * shape[1] * shape[2] * shape[3] * itemsize
+    row_bytes = size**2 * shape[1] * shape[2] * shape[3] * itemsize
     rows = max(1, TILE_BYTES // row_bytes)
     return rows if shape[0] * row_bytes > TILED_FROM_BYTES and rows < shape[0] else shape[0]
 
@@ -104,16 +113,6 @@ def over_tiles(count: int, tile: int, part: Callable[[jax.Array, jax.Array, Any]
     return lax.fori_loop(0, -(-count // tile), body, carry)
 
 
-def put_rows(whole: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
-    """The array with its rows from `start` on replaced by those of `part`."""
-    return lax.dynamic_update_slice_in_dim(whole, part, start, 0)
-
-
-def take_rows(whole: jax.Array, start: jax.Array, count: int) -> jax.Array:
-    """The `count` rows from `start` on."""
-    return lax.dynamic_slice_in_dim(whole, start, count)
-
-
 def _matrix(kernel: jax.Array) -> jax.Array:
     return kernel.reshape(-1, kernel.shape[-1])
 
@@ -123,135 +122,171 @@ def _transposed(kernel: jax.Array) -> jax.Array:
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-def _input_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int) -> jax.Array:
+class _Windows(NamedTuple):
+    """Static shape of a convolution's windows: as of `patches`."""
+
+    stride: int
+    size: int
+    zeros: int
+
+    @property
+    def transposable(self) -> bool:
+        """Whether the transposed convolution is one of the same windows."""
+        return self == (1, 3, 1)
+
+
+def _input_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array, windows: _Windows) -> jax.Array:
     taps = gradient @ _matrix(kernel).T
-    return spread(taps) if stride == 1 else jax.vjp(lambda x: patches(x, stride), x)[1](taps)[0]
+    return spread(taps) if windows.transposable else jax.vjp(lambda x: patches(x, *windows), x)[1](taps)[0]
 
 
-def _kernel_gradient(x: jax.Array, gradient: jax.Array, stride: int) -> jax.Array:
+def _kernel_gradient(x: jax.Array, gradient: jax.Array, windows: _Windows) -> jax.Array:
     # Autodiff writes the kernel's gradient as gradient^T patches, transposed afterwards, which is slow on CPU: written
     # as patches^T gradient, an epoch without BatchNorm takes about half the time. Gathering the patches anew costs no
     # more than storing them.
     rows = (0, 1, 2)
-    return lax.dot_general(patches(x, stride), gradient, ((rows, rows), ((), ())))
+    return lax.dot_general(patches(x, *windows), gradient, ((rows, rows), ((), ())))
 
 
-def _spreads(kernel: jax.Array, stride: int) -> bool:
+def _spreads(kernel: jax.Array, windows: _Windows) -> bool:
     """Whether the nine taps are those of the output.
 
-    Gathered taps take nine times the input's memory. A convolution of stride 1 is also the transpose of another one:
-    then the taps, nine times the output's memory, are multiplied first and added up afterwards. From 48 channels to 12
-    that takes a quarter of the memory and less than half of the time.
+    Gathered taps take nine times the input's memory. A 3x3 convolution of stride 1 with a zero around is also the
+    transpose of another one: then the taps, nine times the output's memory, are multiplied first and added up
+    afterwards. From 48 channels to 12 that takes a quarter of the memory and less than half of the time.
     """
-    return stride == 1 and kernel.shape[2] > kernel.shape[3]
+    return windows.transposable and kernel.shape[2] > kernel.shape[3]
 
 
-def _rows_forward(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    if _spreads(kernel, stride):
+def _rows_forward(x: jax.Array, kernel: jax.Array, windows: _Windows) -> jax.Array:
+    if _spreads(kernel, windows):
         return spread(x @ _matrix(_transposed(kernel)).T)
-    return patches(x, stride) @ _matrix(kernel)
+    return patches(x, *windows) @ _matrix(kernel)
 
 
 def _rows_backward(x: jax.Array, kernel: jax.Array, gradient: jax.Array, new: jax.Array | None,
-                   stride: int) -> tuple[jax.Array, jax.Array]:
+                   windows: _Windows) -> tuple[jax.Array, jax.Array]:
     """Gradients of the input and, as the matrix of the taps, of the kernel; the latter from the `new` rows alone."""
 
     def only_new(rows: jax.Array) -> jax.Array:
         return rows if new is None else jnp.where(new[:, None, None, None], rows, 0)
 
-    if _spreads(kernel, stride):
-        d_x = patches(gradient, stride) @ _matrix(_transposed(kernel))
-        return d_x, _kernel_gradient(gradient, only_new(x), stride)
-    return _input_gradient(x, kernel, gradient, stride), _kernel_gradient(x, only_new(gradient), stride)
+    if _spreads(kernel, windows):
+        d_x = patches(gradient, *windows) @ _matrix(_transposed(kernel))
+        return d_x, _kernel_gradient(gradient, only_new(x), windows)
+    return _input_gradient(x, kernel, gradient, windows), _kernel_gradient(x, only_new(gradient), windows)
 
 
-def _tile(x: jax.Array, kernel: jax.Array, stride: int, tiled: bool) -> int:
-    channels = min(kernel.shape[2:]) if stride == 1 else x.shape[3]
-    return tile_rows((*x.shape[:3], channels), x.dtype.itemsize, stride) if tiled else x.shape[0]
+def _tile(x: jax.Array, kernel: jax.Array, windows: _Windows, tiled: bool) -> int:
+    channels = min(kernel.shape[2:]) if windows.transposable else x.shape[3]
+    return tile_rows((*x.shape[:3], channels), x.dtype.itemsize, windows.stride, windows.size) if tiled else x.shape[0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolve_patches(x: jax.Array, kernel: jax.Array, stride: int, tiled: bool) -> jax.Array:
-    """A 3x3 convolution, with a backward pass that XLA's CPU compiler handles well; no forward-mode derivative.
+def convolve_patches(x: jax.Array, kernel: jax.Array, stride: int, tiled: bool, zeros: int = 1) -> jax.Array:
+    """A square convolution, with a backward pass that XLA's CPU compiler handles well; no forward-mode derivative.
 
     Args:
       x: (B, H, W, C) float.
-      kernel: (3, 3, C, O) float.
-      stride: 1 or 2.
+      kernel: (size, size, C, O) float.
+      stride: >= 1.
       tiled: a few rows at a time where there are many.
+      zeros: pixels on every side of the image.
 
     Returns:
-      (B, ceil(H/stride), ceil(W/stride), O) float.
+      (B, H', W', O) float for H', W' of `out_size`.
     """
-    count, tile = x.shape[0], _tile(x, kernel, stride, tiled)
+    return _convolve(x, kernel, _Windows(stride, kernel.shape[0], zeros), tiled)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: jax.Array, kernel: jax.Array, windows: _Windows, tiled: bool) -> jax.Array:
+    count, tile = x.shape[0], _tile(x, kernel, windows, tiled)
     if tile == count:
-        return _rows_forward(x, kernel, stride)
+        return _rows_forward(x, kernel, windows)
 
     def part(start: jax.Array, new: jax.Array, out: jax.Array) -> jax.Array:
         del new  # computed again, with the same result
-        return put_rows(out, _rows_forward(take_rows(x, start, tile), kernel, stride), start)
+        rows = lax.dynamic_slice_in_dim(x, start, tile)
+        return lax.dynamic_update_slice_in_dim(out, _rows_forward(rows, kernel, windows), start, 0)
 
-    height, width = (out_size(size, stride) for size in x.shape[1:3])
+    height, width = (out_size(pixels, *windows) for pixels in x.shape[1:3])
     return over_tiles(count, tile, part, lax.empty((count, height, width, kernel.shape[-1]), x.dtype))
 
 
-def _forward(x: jax.Array, kernel: jax.Array, stride: int,
+def _forward(x: jax.Array, kernel: jax.Array, windows: _Windows,
              tiled: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return convolve_patches(x, kernel, stride, tiled), (x, kernel)
+    return _convolve(x, kernel, windows, tiled), (x, kernel)
 
 
-def _backward(stride: int, tiled: bool, saved: tuple[jax.Array, jax.Array],
+def _backward(windows: _Windows, tiled: bool, saved: tuple[jax.Array, jax.Array],
               gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    count, tile = x.shape[0], _tile(x, kernel, stride, tiled)
+    count, tile = x.shape[0], _tile(x, kernel, windows, tiled)
 
     def part(start: jax.Array, new: jax.Array, done: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        rows, slope = take_rows(x, start, tile), take_rows(gradient, start, tile)
-        d_rows, d_matrix = _rows_backward(rows, kernel, slope, new, stride)
-        return put_rows(done[0], d_rows, start), done[1] + d_matrix
+        rows, slope = (lax.dynamic_slice_in_dim(whole, start, tile) for whole in (x, gradient))
+        d_rows, d_matrix = _rows_backward(rows, kernel, slope, new, windows)
+        return lax.dynamic_update_slice_in_dim(done[0], d_rows, start, 0), done[1] + d_matrix
 
-    taps = _transposed(kernel) if _spreads(kernel, stride) else kernel
+    taps = _transposed(kernel) if _spreads(kernel, windows) else kernel
     if tile == count:
-        d_x, d_matrix = _rows_backward(x, kernel, gradient, None, stride)
+        d_x, d_matrix = _rows_backward(x, kernel, gradient, None, windows)
     else:
         d_x, d_matrix = over_tiles(count, tile, part, (lax.empty(x.shape, x.dtype), jnp.zeros_like(_matrix(taps))))
     d_taps = d_matrix.reshape(taps.shape)
-    return d_x, _transposed(d_taps) if _spreads(kernel, stride) else d_taps
+    return d_x, _transposed(d_taps) if _spreads(kernel, windows) else d_taps
 
 
-convolve_patches.defvjp(_forward, _backward)
+_convolve.defvjp(_forward, _backward)
 
 
 FORMULATIONS = ("patches", "tiled", "lax")
-SHAPES = ((1, 1), (3, 1), (3, 2))  # size and stride
 
 
-def convolve(x: jax.Array, kernel: jax.Array, formulation: str, stride: int = 2) -> jax.Array:
-    """Convolution with (size - 1)/2 zero pixels on every side, as PyTorch's Conv2d(3, stride=2, padding=1).
+def convolve(x: jax.Array, kernel: jax.Array, formulation: str, stride: int = 2, padding: str = "same") -> jax.Array:
+    """Square convolution; with "same" as PyTorch's Conv2d(size, stride=stride, padding=(size - 1)//2), else padding=0.
 
     Args:
       x: (B, H, W, C) float.
       kernel: (size, size, C, O) float.
       formulation: one of FORMULATIONS; equal to float rounding. Only "lax" has forward-mode derivatives (`jax.jvp`),
-        but for size 1, where all have them.
-      stride: 1 or 2; size and stride are one of SHAPES.
+        but for size and stride 1, where all have them.
+      stride: >= 1.
+      padding: one of PADDINGS, as of `zeros_around`.
 
     Returns:
-      (B, ceil(H/stride), ceil(W/stride), O) float.
+      (B, H', W', O) float for H', W' of `out_size`: with "same" ceil(H/stride) and ceil(W/stride).
 
     Raises:
-      ValueError: unknown formulation, or another size or stride.
+      ValueError: unknown formulation or padding, a kernel that is no square, a stride below 1, or an image that no
+        window fits into.
     """
     if formulation not in FORMULATIONS:
         raise ValueError(f"expected a convolution of {FORMULATIONS}, got {formulation!r}")
-    if kernel.shape[0] != kernel.shape[1] or (kernel.shape[0], stride) not in SHAPES:
-        raise ValueError(f"expected a convolution of size and stride {SHAPES}, got {kernel.shape[:2]} and {stride}")
-    if kernel.shape[0] == 1:
+    size = kernel.shape[0]
+    if kernel.shape[1] != size or stride < 1:
+        raise ValueError(f"expected a square kernel and a stride >= 1, got {kernel.shape[:2]} and {stride}")
+    zeros = zeros_around(size, padding)
+    if 0 in (out_size(pixels, stride, size, zeros) for pixels in x.shape[1:3]):
+        raise ValueError(f"expected an image of at least {size}x{size} pixels for a convolution without padding, got "
+                         f"{x.shape[1]}x{x.shape[2]}")
+    if size == stride == 1:
         return x @ kernel[0, 0]
     if formulation != "lax":
-        return convolve_patches(x, kernel, stride, formulation == "tiled")
-    return lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)),
+        return convolve_patches(x, kernel, stride, formulation == "tiled", zeros)
+    return lax.conv_general_dilated(x, kernel, (stride, stride), ((zeros, zeros), (zeros, zeros)),
                                     dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Largest value of every 2x2 window of stride 2, (B, H, W, C) to (B, H//2, W//2, C), as PyTorch's MaxPool2d(2).
+
+    An odd last row or column is left out. Equal largest values share the gradient, where PyTorch gives it to the first;
+    after a ReLU equal ones are zeros, through which none flows.
+    """
+    height, width = x.shape[1] // 2, x.shape[2] // 2
+    windows = x[:, :2 * height, :2 * width].reshape(x.shape[0], height, 2, width, 2, x.shape[3])
+    return windows.max((2, 4))
 
 
 class Conv(nn.Module):
@@ -264,13 +299,14 @@ class Conv(nn.Module):
     formulation: str
     size: int = SIZE
     stride: int = 2
+    padding: str = "same"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (B, H, W, C) to (B, ceil(H/stride), ceil(W/stride), features)."""
+        """Maps (B, H, W, C) to (B, H', W', features), H' and W' as of `out_size`."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", kernel_init(self.initialiser, self.init_std), shape)
-        out = convolve(x, kernel, self.formulation, self.stride)
+        out = convolve(x, kernel, self.formulation, self.stride, self.padding)
         if self.use_bias:
             out += self.param("bias", bias_init(self.initialiser, fan_in(shape)), (self.features,))[None, None, None]
         return out

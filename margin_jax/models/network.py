@@ -1,7 +1,4 @@
-"""A network as two pure functions, which is all that training and measuring need to know of it.
-
-From config to network.
-"""
+"""A network as pure functions, which is all that training and measuring need to know of it; from config to network."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from margin_jax.models.convnet import ConvNet
+from margin_jax.models.convnet import ConvNet, Geometry
 from margin_jax.models.convolution import choose_convolution
 from margin_jax.models.densenet import DenseNetBC
 from margin_jax.models.layers import FEATURES
@@ -29,7 +26,8 @@ class Network(NamedTuple):
     Attributes:
       init: (key, images (1, H, W, C)) -> (params, batch_stats); `batch_stats` is {} without BatchNorm.
       forward: (params, batch_stats, x (B, H, W, C), weights (B,)) -> (logits (B, C), new batch_stats), in training.
-      logits: (params, batch_stats, x (B, H, W, C)) -> logits (B, C), in evaluation.
+      logits: (params, batch_stats, x (B, H, W, C)) -> logits (B, C), in evaluation, in full float32 on every machine:
+        the smallest margins and their order are read off them, and a GPU's TF32 has ten bits.
       batched: whether the examples of a batch interact, as BatchNorm makes them do.
       features: (params, batch_stats, x (B, H, W, C)) -> (B, D), the input of the last dense layer, in evaluation:
         with `classifier(params)` they give the logits.
@@ -64,11 +62,13 @@ def from_flax(module: nn.Module, batched: bool = True) -> Network:
         return logits, updated.get("batch_stats", {})
 
     def logits(params: Params, batch_stats: BatchStats, x: jax.Array) -> jax.Array:
-        return module.apply({"params": params, "batch_stats": batch_stats}, x, False, jnp.ones(x.shape[0]))
+        with jax.default_matmul_precision("highest"):
+            return module.apply({"params": params, "batch_stats": batch_stats}, x, False, jnp.ones(x.shape[0]))
 
     def features(params: Params, batch_stats: BatchStats, x: jax.Array) -> jax.Array:
-        _, sown = module.apply({"params": params, "batch_stats": batch_stats}, x, False, jnp.ones(x.shape[0]),
-                               mutable=["intermediates"])
+        with jax.default_matmul_precision("highest"):
+            _, sown = module.apply({"params": params, "batch_stats": batch_stats}, x, False, jnp.ones(x.shape[0]),
+                                   mutable=["intermediates"])
         found = sown.get("intermediates", {}).get(FEATURES)
         if found is None:
             raise ValueError(f"expected a module that sows the input of its last dense layer as {FEATURES!r} in "
@@ -119,4 +119,11 @@ def make_network(model: Any, num_classes: int, backend: str, mapped: bool = Fals
     if model.name == "densenet":
         return from_flax(DenseNetBC(num_classes, tuple(model.blocks), model.growth, model.reduction, model.stem,
                                     *shared), batched=True)
-    return from_flax(ConvNet(num_classes, tuple(model.widths), model.batch_norm, *shared), batched=model.batch_norm)
+    convnet = ConvNet(num_classes, tuple(model.widths), model.batch_norm, *shared, model.kernel, geometry_of(model),
+                      tuple(model.dense))
+    return from_flax(convnet, batched=model.batch_norm)
+
+
+def geometry_of(model: Any) -> Geometry:
+    """Strides, padding and pooling of the ConvNet that the config's section `model` describes."""
+    return Geometry(tuple(model.strides), model.padding, tuple(model.pooling))

@@ -1,15 +1,13 @@
-"""Norms of weight layers as linear operators on the images that they are applied to.
+"""Predictors of the test error that look at the weights: products of norms, spectral complexity, path norm, distances.
 
-A convolution of stride 2 with zero padding is a matrix A of (pixels out x channels out, pixels in x channels in). Its
-spectral norm is that of neither the kernel as a patch matrix (`norms.layer_norm`) nor the Fourier transform of the
-kernel, which is exact for circular padding and stride 1 only (Sedghi, Gupta and Long 2019). Here A is applied, never
-built.
+Layers are taken as the linear operators that they are on the images that they are applied to. A convolution is a matrix
+A of (pixels out x channels out, pixels in x channels in). Its spectral norm is that of neither the kernel as a patch
+matrix (`norms.layer_norm`) nor the Fourier transform of the kernel, which is exact for circular padding and stride 1
+only (Sedghi, Gupta and Long 2019). Here A is applied, never built.
 
-Predictors of the test error that look at the weights: products of norms, spectral complexity, path norm, distances.
-
-Those of a ConvNet with BatchNorm are taken on the function that it computes, BatchNorm folded into the convolutions
+Measures of a ConvNet with BatchNorm are taken on the function that it computes, BatchNorm folded into the convolutions
 with its running statistics, of the initial weights with those of a fresh network (as Jiang et al. 2020 fold it).
-Biases, folded ones too, enter the path norm alone.
+Biases, folded ones too, enter the path norm alone. Max-pooling is 1-Lipschitz, as ReLU is, and enters no product.
 """
 
 import functools
@@ -22,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from margin_jax.models.convnet import Layer, apply_linear, convnet_layers, fold_batch_norm, is_convnet
+from margin_jax.models.convnet import Geometry, Layer, apply_linear, convnet_layers, fold_batch_norm, is_convnet
 from margin_jax.theory import norms
 from margin_jax.theory.norms import layer_norm
 
@@ -80,7 +78,8 @@ def spectral_norm(layer: Layer, key: jax.Array | None = None, tolerance: float =
     largest = jnp.max(jnp.abs(layer.kernel))
     scale = jnp.where(largest > 0, largest, 1)  # squares of small weights would underflow
     unit = layer._replace(kernel=layer.kernel / scale)
-    return scale * _power_iteration(unit, jax.random.key(0) if key is None else key, tolerance, limit)
+    with jax.default_matmul_precision("highest"):  # a GPU's TF32 has errors above the tolerance: NaN for 5 of 12
+        return scale * _power_iteration(unit, jax.random.key(0) if key is None else key, tolerance, limit)
 
 
 def two_one_norm(layer: Layer) -> jax.Array:
@@ -99,21 +98,22 @@ def two_one_norm(layer: Layer) -> jax.Array:
     return jnp.sum(jnp.sqrt(apply_linear(squares, jnp.ones((1, *layer.shape), layer.kernel.dtype))))
 
 
-def operator_norms(params: Any, image_shape: tuple[int, int, int], stride: int = 2) -> dict[str, jax.Array]:
+def operator_norms(params: Any, image_shape: tuple[int, int, int],
+                   geometry: Geometry = Geometry()) -> dict[str, jax.Array]:
     """Spectral norm of every weight layer of a ConvNet as applied to images of one shape.
 
     Args:
       params: of a ConvNet without BatchNorm; else fold it first (`convnet.fold_batch_norm`).
       image_shape: (H, W, C).
-      stride: of its convolutions.
+      geometry: of the ConvNet.
 
     Returns:
       () float by the path of the kernel in the pytree, as `norms.layer_norms`.
 
     Raises:
-      ValueError: another architecture, BatchNorm, or images that the layers do not fit.
+      ValueError: another architecture, BatchNorm, or images or a geometry that the layers do not fit.
     """
-    return {name: spectral_norm(layer) for name, layer in convnet_layers(params, image_shape, stride).items()}
+    return {name: spectral_norm(layer) for name, layer in convnet_layers(params, image_shape, geometry).items()}
 
 
 class NetworkNorms(NamedTuple):
@@ -140,10 +140,11 @@ def log_path_norm(layers: Sequence[Layer]) -> jax.Array:
     """Natural logarithm of the path norm sqrt(sum over paths of prod w^2) of a ReLU network (Neyshabur et al. 2015).
 
     A path leads from a pixel, or from a bias, to an output. Their sum is that of the outputs on an all-ones input with
-    every weight and bias squared; every layer's output is divided by its largest entry, so that none overflows.
+    every weight and bias squared and the four values of a max-pooling added up, each of which is on a path of its own;
+    every layer's output is divided by its largest entry, so that none overflows.
 
     Args:
-      layers: in the order in which they are applied, between them ReLUs.
+      layers: in the order in which they are applied, between them ReLUs and, after those so marked, max-pooling.
 
     Returns:
       () float; -inf if no path leads through.
@@ -153,6 +154,9 @@ def log_path_norm(layers: Sequence[Layer]) -> jax.Array:
         x = apply_linear(layer._replace(kernel=jnp.square(layer.kernel)), x.reshape(1, *layer.shape))
         if layer.bias is not None:
             x += jnp.square(layer.bias * jnp.exp(-0.5 * log_scale)).reshape((1,) * (x.ndim - 1) + (-1,))
+        if layer.pooled:
+            height, width = x.shape[1] // 2, x.shape[2] // 2
+            x = x[:, :2 * height, :2 * width].reshape(1, height, 2, width, 2, -1).sum((2, 4))
         scale = jnp.where(jnp.max(x) == 0, 1, jnp.max(x))
         x, log_scale = x / scale, log_scale + jnp.log(scale)
     return 0.5 * (jnp.log(jnp.sum(x)) + log_scale)
@@ -180,8 +184,9 @@ def log_spectral_complexity(spectral: np.ndarray, moved: np.ndarray) -> float:
         return float(logs.sum() + 1.5 * np.logaddexp.reduce((log_moved - logs) * 2 / 3))
 
 
-@functools.partial(jax.jit, static_argnames="image_shape")
-def network_norms(params: Any, initial: Any, batch_stats: Any, image_shape: tuple[int, int, int]) -> NetworkNorms:
+@functools.partial(jax.jit, static_argnames=("image_shape", "geometry"))
+def network_norms(params: Any, initial: Any, batch_stats: Any, image_shape: tuple[int, int, int],
+                  geometry: Geometry = Geometry()) -> NetworkNorms:
     """Norms of one network; for a stack of networks use `jax.vmap`.
 
     Args:
@@ -189,13 +194,14 @@ def network_norms(params: Any, initial: Any, batch_stats: Any, image_shape: tupl
       initial: the same pytree at initialisation.
       batch_stats: running statistics of BatchNorm, {} without.
       image_shape: (H, W, C), static.
+      geometry: of a ConvNet, static.
 
     Returns:
       Its norms. Of an architecture other than ConvNet `spectral`, `moved` and `log_path` are NaN, and the others are
       of the weights as they are, with nothing folded.
 
     Raises:
-      ValueError: images that a ConvNet's layers do not fit.
+      ValueError: images or a geometry that a ConvNet's layers do not fit.
     """
     chained = is_convnet(params)
     if chained:
@@ -206,7 +212,7 @@ def network_norms(params: Any, initial: Any, batch_stats: Any, image_shape: tupl
     spectral = operator_moved = jnp.full(len(frobenius), jnp.nan)
     log_path = jnp.float32(jnp.nan)
     if chained:
-        layers, first = (convnet_layers(tree, image_shape) for tree in (params, initial))
+        layers, first = (convnet_layers(tree, image_shape, geometry) for tree in (params, initial))
         spectral = jnp.stack([spectral_norm(layers[name]) for name in frobenius])
         operator_moved = jnp.stack([two_one_norm(layers[name]._replace(kernel=layers[name].kernel - first[name].kernel))
                                     for name in frobenius])

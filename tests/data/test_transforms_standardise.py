@@ -5,7 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from margin_jax.data.transforms import channel_statistics
+from margin_jax.data.load import load_data
+from margin_jax.data.transforms import channel_statistics, pixel_scaling
 from margin_jax.errors import InputError
 
 
@@ -100,3 +101,19 @@ def test_memory_stays_far_below_a_copy_of_the_images():
 def test_refuses_what_has_no_statistics(images, mask, message):
     with pytest.raises(InputError, match=message):
         channel_statistics(images, mask)
+
+
+@pytest.mark.parametrize("white,dtype", [(255.0, np.uint8), (1.0, np.float32)])
+def test_half_and_unit_scaling_map_black_and_white_to_their_ends(white, dtype):
+    images = np.stack([np.zeros((2, 2, 3)), np.full((2, 2, 3), white)]).astype(dtype)
+    for scaling, ends in (("half", (-1, 1)), ("unit", (0, 1)), ("channel", (-1, 1))):
+        mean, std = pixel_scaling(images, scaling, white)
+        assert mean.dtype == std.dtype == np.float32 and mean.shape == std.shape == (3,)
+        np.testing.assert_array_equal(((images - mean) / std)[:, 0, 0, 0], ends)
+    with pytest.raises(InputError, match="'tanh'"):
+        pixel_scaling(images, "tanh", white)
+
+
+def test_white_is_what_the_pixels_reach():
+    digits = load_data("digits")
+    assert digits.white == 16 == digits.train.images.max()

@@ -3,28 +3,39 @@
 import numpy as np
 
 
-def conv_forward(x, kernel, stride=2):
-    batch, height, width, _ = x.shape
-    out = np.zeros((batch, -(-height // stride), -(-width // stride), kernel.shape[-1]))
+def conv_forward(x, kernel, stride=2, zeros=None):
+    """`zeros` around the image on every side; (size - 1)/2 if absent."""
     size = len(kernel)
-    edge = (size - 1) // 2
-    padded = np.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
-    for i in range(out.shape[1]):
-        for j in range(out.shape[2]):
-            window = padded[:, stride * i:stride * i + size, stride * j:stride * j + size]
-            out[:, i, j] = np.tensordot(window, kernel, 3)
+    zeros = (size - 1) // 2 if zeros is None else zeros
+    padded = np.pad(x, ((0, 0), (zeros, zeros), (zeros, zeros), (0, 0)))
+    rows, columns = (range(0, side - size + 1, stride) for side in padded.shape[1:3])
+    out = np.zeros((len(x), len(rows), len(columns), kernel.shape[-1]))
+    for i, top in enumerate(rows):
+        for j, left in enumerate(columns):
+            out[:, i, j] = np.tensordot(padded[:, top:top + size, left:left + size], kernel, 3)
     return out
 
 
-def conv_backward(x, kernel, gradient, stride=2):
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+def conv_backward(x, kernel, gradient, stride=2, zeros=None):
+    size = len(kernel)
+    zeros = (size - 1) // 2 if zeros is None else zeros
+    padded = np.pad(x, ((0, 0), (zeros, zeros), (zeros, zeros), (0, 0)))
     d_padded, d_kernel = np.zeros_like(padded), np.zeros_like(kernel)
     for i in range(gradient.shape[1]):
         for j in range(gradient.shape[2]):
-            down, across = slice(stride * i, stride * i + 3), slice(stride * j, stride * j + 3)
+            down, across = slice(stride * i, stride * i + size), slice(stride * j, stride * j + size)
             d_kernel += np.tensordot(padded[:, down, across], gradient[:, i, j], (0, 0))
             d_padded[:, down, across] += np.tensordot(gradient[:, i, j], kernel, (1, 3))
-    return d_padded[:, 1:-1, 1:-1], d_kernel
+    return d_padded[:, zeros:zeros + x.shape[1], zeros:zeros + x.shape[2]], d_kernel
+
+
+def max_pool(x):
+    """2x2 of stride 2, an odd last row or column left out."""
+    out = np.zeros((len(x), x.shape[1] // 2, x.shape[2] // 2, x.shape[3]))
+    for i in range(out.shape[1]):
+        for j in range(out.shape[2]):
+            out[:, i, j] = x[:, 2 * i:2 * i + 2, 2 * j:2 * j + 2].max((1, 2))
+    return out
 
 
 def forward(params, x):

@@ -12,10 +12,10 @@ from margin_jax.models.layers import EPSILON, MaskedBatchNorm, bias_init, kernel
 from margin_jax.models.network import from_flax
 
 
-def values_and_gradients(x, kernel, cotangent, stride):
+def values_and_gradients(x, kernel, cotangent, stride, padding="same"):
     """Of all formulations, compiled together: eager operations would each be compiled alone."""
     def one(x, kernel, cotangent, name):
-        value, pull = jax.vjp(lambda x, k: convolution.convolve(x, k, name, stride), x, kernel)
+        value, pull = jax.vjp(lambda x, k: convolution.convolve(x, k, name, stride, padding), x, kernel)
         return value, *pull(cotangent)
 
     return jax.jit(lambda *args: [one(*args, name) for name in convolution.FORMULATIONS])(x, kernel, cotangent)
@@ -37,6 +37,37 @@ def test_formulations_agree_in_values_and_gradients(size, batch, stride, channel
     for *found, numpy in zip(*results, exact, strict=True):
         for value in found:
             np.testing.assert_allclose(value, numpy, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("side,size,stride,padding", [
+    (3, 3, 1, "valid"), (8, 3, 1, "valid"), (7, 3, 2, "valid"), (8, 3, 3, "valid"), (6, 5, 1, "same"),
+    (7, 5, 2, "same"), (6, 2, 1, "valid"), (5, 1, 2, "same"), (9, 4, 3, "valid")])
+def test_every_size_stride_and_padding_agrees_with_numpy(side, size, stride, padding, monkeypatch):
+    rng = np.random.default_rng(size)
+    x, kernel = rng.normal(size=(5, side, side + 1, 4)), rng.normal(size=(size, size, 4, 3))
+    zeros = (size - 1) // 2 if padding == "same" else 0
+    exact = reference.conv_forward(x, kernel, stride, zeros)
+    cotangent = rng.normal(size=exact.shape)
+    exact = exact, *reference.conv_backward(x, kernel, cotangent, stride, zeros)
+    for name in ("TILE", "TILED_FROM", "TILE_BYTES"):
+        monkeypatch.setattr(convolution, name, 2)
+    monkeypatch.setattr(convolution, "TILED_FROM_BYTES", 0)
+    assert convolution.tile_rows((5, side, side + 1, 4), 4, stride, size) == (1 if stride == 1 else 2)  # patched
+    results = values_and_gradients(*(jnp.asarray(a, jnp.float32) for a in (x, kernel, cotangent)), stride, padding)
+    for *ours, numpy in zip(*results, exact, strict=True):
+        for value in ours:
+            np.testing.assert_allclose(value, numpy, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [2, 3, 6])
+def test_max_pooling_leaves_out_an_odd_edge_and_is_1_lipschitz(side):
+    x = np.random.default_rng(side).normal(size=(3, side, side + 1, 2)).astype(np.float32)
+    np.testing.assert_array_equal(convolution.max_pool(jnp.asarray(x)), reference.max_pool(x))
+    gradient = jax.grad(lambda x: convolution.max_pool(x).sum())(jnp.asarray(x))
+    assert gradient.sum() == reference.max_pool(x).size and jnp.all((gradient == 0) | (gradient == 1))
+    other = x + np.random.default_rng(9).normal(size=x.shape).astype(np.float32)
+    moved = np.linalg.norm(np.ravel(convolution.max_pool(jnp.asarray(other)) - convolution.max_pool(jnp.asarray(x))))
+    assert moved <= np.linalg.norm(np.ravel(other - x))
 
 
 def test_tiles_of_stride_1_follow_the_bytes_of_the_windows():
@@ -71,13 +102,15 @@ def test_a_convolution_1x1_is_a_matmul_over_channels():
         np.testing.assert_allclose(found, reference.conv_forward(x, kernel, 1), rtol=1e-5, atol=1e-5)
 
 
-def test_an_unknown_formulation_size_or_stride_is_refused():
+def test_an_unknown_formulation_size_stride_or_padding_is_refused():
     x = jnp.ones((1, 4, 4, 1))
     with pytest.raises(ValueError, match="'patches', 'tiled', 'lax'"):
         convolution.convolve(x, jnp.ones((3, 3, 1, 1)), "winograd")
-    for shape, stride in (((5, 5), 2), ((1, 1), 2), ((3, 1), 1), ((3, 3), 3)):
-        with pytest.raises(ValueError, match="size and stride"):
-            convolution.convolve(x, jnp.ones((*shape, 1, 1)), "lax", stride)
+    for shape, stride, padding, message in (((3, 1), 1, "same", "square kernel"), ((3, 3), 0, "same", "stride >= 1"),
+                                            ((2, 2), 1, "same", "odd kernels"), ((3, 3), 1, "full", "padding"),
+                                            ((5, 5), 1, "valid", "at least 5x5 pixels")):
+        with pytest.raises(ValueError, match=message):
+            convolution.convolve(x, jnp.ones((*shape, 1, 1)), "lax", stride, padding)
 
 
 def parameters_of(**kwargs):
