@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from margin_jax.run_folder.read import Recorded
+from margin_jax.theory.distribution import margin_curve
 from plots import style
 from plots.runs import read
 
@@ -63,7 +64,7 @@ def figure(epochs: np.ndarray, normalised: Callable[[int], np.ndarray], ids: np.
 def draw_curve(axes: Axes, values: np.ndarray, colour: object, epoch: int, separation: int | None,
                last: bool) -> tuple[np.ndarray, np.ndarray]:
     """Draws one margin curve and returns it whole; the ones of separation and of the last epoch stand out."""
-    rank, shown = read.curve(values)
+    rank, shown = margin_curve(read.finite(values))
     names = [name for name, here in (("separation", epoch == separation), ("last", last)) if here]
     special = "black" if last else style.VERMILLION
     label = f"{' and '.join(names)}, epoch {epoch}" if names and shown.size else "_"
@@ -75,13 +76,13 @@ def draw_curve(axes: Axes, values: np.ndarray, colour: object, epoch: int, separ
 
 
 def _enlarge(axes: Axes, values: np.ndarray, ids: np.ndarray, kept: np.ndarray | None) -> None:
-    smallest = read.ascending(values, ids)[:ENLARGED]
+    smallest = read.ranked_rows(values, ids)[:ENLARGED]
     place = np.arange(1, smallest.size + 1)
     axes.plot(place, values[smallest], "ko", markersize=3.5, label="all examples", gid="smallest")
     axes.axhline(0, color=style.GREY, linewidth=0.6, zorder=1)
     shown = values[smallest]
     if kept is not None and not kept.all():
-        among = np.flatnonzero(kept)[read.ascending(values[kept], ids[kept])[:ENLARGED]]
+        among = np.flatnonzero(kept)[read.ranked_rows(values[kept], ids[kept])[:ENLARGED]]
         axes.plot(np.arange(1, among.size + 1), values[among], "s", markersize=4, markerfacecolor="none",
                   color=style.BLUE, label="kept examples", gid="smallest-kept")
         # Outside the panel, where its markers cannot be taken for data.
@@ -208,7 +209,7 @@ def histogram_figure(margins: np.ndarray, ids: np.ndarray, epoch: int, of_what: 
     Returns:
       The figure; its axes hold one bar per bin.
     """
-    values = margins[read.ascending(margins, ids)[:SMALLEST]]
+    values = margins[read.ranked_rows(margins, ids)[:SMALLEST]]
     fig = style.new_figure(style.SINGLE, 2.1)
     axes = fig.subplots()
     if values.size:

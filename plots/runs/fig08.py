@@ -66,7 +66,7 @@ def gather(run: Recorded, name: str) -> Columns:
     """
     need_course(run, f"figure {int(name[3:])}")
     stored, k = run.margins, COUNTS[name]
-    final = read.ascending(np.asarray(stored.margins[-1]), stored.ids)[:k]
+    final = read.ranked_rows(np.asarray(stored.margins[-1]), stored.ids)[:k]
     if final.size < k:
         raise Lacking(f"figure {int(name[3:])} shows the {k} smallest margins of the last recorded epoch, of which "
                       f"{final.size} are finite")
@@ -74,7 +74,7 @@ def gather(run: Recorded, name: str) -> Columns:
     final_rank[final] = np.arange(k)
     places = np.full((stored.epochs.size, k), -1)
     for row, values in enumerate(stored.margins):
-        smallest = read.ascending(np.asarray(values), stored.ids)[:k]
+        smallest = read.ranked_rows(np.asarray(values), stored.ids)[:k]
         places[row, :smallest.size] = final_rank[smallest]
     return Columns(name, stored.epochs, read.choose_epochs(stored.epochs, run.separation, MOST), stored.ids[final],
                    places, run.separation, stored.ids.size)

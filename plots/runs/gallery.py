@@ -92,7 +92,7 @@ def smallest(run: Recorded, count: int = COUNT) -> Smallest:
     last, mask = run.margins.epochs.size - 1, run.mask
     kept = np.flatnonzero(mask["mask"])
     margins = run.normalised(last)
-    rows = kept[read.ascending(margins[kept], mask["ids"][kept])[:count]]
+    rows = kept[read.ranked_rows(margins[kept], mask["ids"][kept])[:count]]
 
     def names(labels: np.ndarray) -> list[str]:
         return [run.class_names[label] for label in labels[rows]]

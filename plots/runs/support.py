@@ -80,13 +80,13 @@ def gather(run: Recorded) -> Prediction:
         raise Lacking(f"the figure of the final support follows the {COUNTS[0]} smallest margins, and {run.workdir} "
                       f"has {count} training examples")
     last = np.asarray(stored.margins[-1])
-    final = {k: read.ascending(last, stored.ids)[:k] for k in counts}
+    final = stored.ids[read.ranked_rows(last, stored.ids)]
     correlation, overlaps = np.empty(stored.epochs.size), {k: np.empty(stored.epochs.size) for k in counts}
     for row, values in enumerate(stored.margins):
         correlation[row] = estimates.spearman(values, last)
-        smallest = read.ascending(values, stored.ids)[:counts[-1]]
+        smallest = stored.ids[read.ranked_rows(values, stored.ids)]
         for k in counts:
-            overlaps[k][row] = 100 * np.intersect1d(smallest[:k], final[k]).size / k
+            overlaps[k][row] = read.percent_shared(smallest, final, k)
     return Prediction(stored.epochs, correlation, overlaps, {k: chance(k, count) for k in counts}, run.separation,
                       count)
 

@@ -78,7 +78,7 @@ def gather(run: Recorded, what: str = "figure 7") -> Tracks:
     """
     need_course(run, what)
     stored = run.margins
-    final = read.ascending(np.asarray(stored.margins[-1]), stored.ids)
+    final = read.ranked_rows(np.asarray(stored.margins[-1]), stored.ids)
     size = min(GROUP, final.size // len(GROUPS))
     if not size:
         raise Lacking(f"{what} ranks the margins of the last recorded epoch, of which {final.size} are finite")

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from margin_jax.run_folder import tables as columns
 from margin_jax.statistics import estimates
 from margin_jax.statistics.estimates import MeanInterval
+from margin_jax.theory.distribution import margin_curve
 from plots import paper, style, tables
 from plots.runs import curves, read
 from plots.sweeps.read import COLOURS, NATURAL, RANDOM, WHEN, Condition, Sweep, by_labels, common_moment
@@ -93,7 +94,7 @@ def _side(sweep: Sweep, moment: str, kind: Condition) -> Side:
     epochs = dict(zip(rows["network"].astype(int).tolist(), rows["epoch"].astype(int).tolist()))
     there = [place for place, network in enumerate(kind.networks) if network in epochs]
     networks = tuple(kind.networks[place] for place in there)
-    curves = [np.sort(run.normalised(int(np.flatnonzero(run.margins.epochs == epochs[network])[0])))
+    curves = [margin_curve(run.normalised(int(np.flatnonzero(run.margins.epochs == epochs[network])[0])))[1]
               for network, run in ((kind.networks[place], kind.runs[place]) for place in there)]
     return Side(kind.values[0], networks, tuple(kind.seeds[place] for place in there),
                 tuple(epochs[network] for network in networks), np.stack(curves),
@@ -196,7 +197,7 @@ def figure(numbers: Fig01Data, data: str) -> Figure:
 
 def _curves(axes: Axes, sides: dict[str, Side], numbers: Fig01Data) -> None:
     for name, side in sides.items():
-        rank, _ = read.curve(side.curves[0])
+        rank, _ = margin_curve(side.curves[0])
         points = read.thin(rank.size)
         for network, curve in zip(side.networks, side.curves):
             axes.plot(rank[points], curve[points], color=COLOURS[name], linewidth=0.5, alpha=0.6,

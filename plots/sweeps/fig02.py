@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from margin_jax.run_folder.tables import Table
 from margin_jax.statistics import estimates
+from margin_jax.theory.distribution import margin_curve
 from plots import paper, style
 from plots.runs import read
 from plots.sweeps import audit
@@ -92,7 +93,7 @@ def gather(sweep: Sweep, moment: Moment, audit: Table) -> Fig02Data:
         raise Lacking(f"figure 2 compares separated networks, and at {WHEN[moment.name]} {sweep.workdir} has {size} of "
                       f"{total}, expected 2 or more; train more networks, or for more epochs")
     chosen = rows["network"][representative(rows["test_error"], rows["network"])].astype(int)
-    curves = {int(network): np.sort(sweep.curve(moment, network)) for network in chosen}
+    curves = {int(network): margin_curve(sweep.curve(moment, network))[1] for network in chosen}
     examples = next(iter(curves.values())).size
     found: dict[str, Verdict] = {}
     if moment.name in audit["moment"]:
@@ -236,7 +237,7 @@ def _curves(fig: Figure, axes: Axes, numbers: Fig02Data) -> None:
     shown = {network: errors[network] for network in numbers.curves}
     colours = ScalarMappable(_limits(np.array(list(shown.values()))), style.EPOCHS)
     for network, curve in numbers.curves.items():
-        rank, values = read.curve(curve)
+        rank, values = margin_curve(read.finite(curve))
         points = read.thin(values.size)
         axes.plot(rank[points], values[points], color=colours.to_rgba(shown[network]), linewidth=0.9,
                   gid=f"network-{network}")

@@ -19,6 +19,7 @@ from margin_jax.errors import InputError
 from margin_jax.run_folder import tables as columns
 from margin_jax.run_folder.read import Recorded, read_run
 from plots import paper, style
+from plots.paper import plain
 from plots.runs import gallery, read
 from plots.sweeps.read import VARIED, Lacking, Sweep
 
@@ -96,33 +97,30 @@ def read_pair(sweep: Sweep, numbers: tuple[int, int] | None = None) -> Pair:
                       f"have kept their margins at {FEWEST} epochs or more, got {epochs.size}; run the sweep with a "
                       "smaller record.margins_every")
     counts = [k for k in COUNTS if k <= stored[0].ids.size]
-    courses = {k: np.array([overlap(runs, (one, other), k) for one, other in zip(*places)]) for k in counts}
+    courses = {k: np.array([_percent_shared(runs, rows, k) for rows in zip(*places)]) for k in counts}
     stds = [float(columns.rows(sweep.networks, network=number)["init_std"][0]) for number in numbers]
-    return Pair(numbers, runs, (stds[0], stds[1]), epochs, courses, {k: overlap(runs, (-1, -1), k) for k in counts})
+    return Pair(numbers, runs, (stds[0], stds[1]), epochs, courses,
+                {k: _percent_shared(runs, (-1, -1), k) for k in counts})
 
 
-def support(run: Recorded, row: int, k: int) -> np.ndarray:
-    """The ids of the k smallest margins at one record, from the smallest on; ties by id."""
-    stored = run.margins
-    return stored.ids[read.ascending(np.asarray(stored.margins[row]), stored.ids)[:k]]
+def _smallest_ids(run: Recorded, row: int, k: int) -> np.ndarray:
+    """The support set of k at one record, without margins that are no numbers."""
+    return run.margins.ids[read.ranked_rows(np.asarray(run.margins.margins[row]), run.margins.ids)[:k]]
 
 
-def overlap(runs: tuple[Recorded, Recorded], rows: tuple[int, int], k: int) -> float:
-    """Share of the k smallest margins in common, in percent, each run at its own record."""
-    first, second = (support(run, row, k) for run, row in zip(runs, rows))
-    return 100 * np.intersect1d(first, second).size / k
+def _percent_shared(runs: tuple[Recorded, Recorded], rows: tuple[int, int], k: int) -> float:
+    """Share of the k smallest margins in common, each run at its own record."""
+    return read.percent_shared(*(_smallest_ids(run, row, k) for run, row in zip(runs, rows)), k)
 
 
 def write_json(pair: Pair, folder: pathlib.Path, name: str) -> pathlib.Path:
     """Writes the numbers of figure 6, and the ids of its pictures, which may be passed on where they may not."""
 
-    def number_of(value: float) -> float | None:
-        return float(value) if np.isfinite(value) else None
-
     def network(number: int, run: Recorded, std: float) -> dict[str, Any]:
-        return {"network": number, "init_std": number_of(std), "seed": run.config["seed"],
+        return {"network": number, "init_std": plain(std), "seed": run.config["seed"],
                 "separation_epoch": run.separation, "epoch": int(run.margins.epochs[-1]),
-                "test_error": number_of(run.metrics["test_error"][-1]), "ids": support(run, -1, gallery.COUNT).tolist()}
+                "test_error": plain(run.metrics["test_error"][-1]),
+                "ids": _smallest_ids(run, -1, gallery.COUNT).tolist()}
 
     listed = [network(*one) for one in zip(pair.numbers, pair.runs, pair.init_stds)]
     content = {

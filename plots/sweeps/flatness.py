@@ -1,7 +1,7 @@
 """How flat margin curves are through training, with and without BatchNorm and L2 (to figures 3, 13 and 14).
 
 Flatness is taken epoch by epoch, for all examples and for each class, and compared between data separation and the end
-(section 4.3); `margin_jax.theory.flatness` defines it.
+(section 4.3); `margin_jax.theory.distribution` defines it.
 """
 
 import csv
@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from margin_jax.run_folder.read import Recorded
 from margin_jax.statistics import estimates
 from margin_jax.statistics.estimates import MeanInterval
-from margin_jax.theory.flatness import coefficient_of_variation, relative_iqr
+from margin_jax.theory.distribution import coefficient_of_variation, relative_iqr
 from plots import paper, style
 from plots.sweeps.read import Condition, Sweep, read_kinds
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.run_folders import by_gid, write_run
 
+import margin_jax as mj
 from margin_jax.errors import InputError
 from margin_jax.run_folder.read import Removal, read_run
 from plots.runs import curves, errors, gallery, read
@@ -43,7 +44,12 @@ def test_ranks_and_the_choice_among_many(tmp_path):
     assert rows.size <= 4000 and set(range(100)) | set(range(49_900, 50_000)) <= set(rows.tolist())
     assert np.diff(rows).max() < 20
     tied = np.array([2.0, 1.0, np.nan, 1.0, 2.0])
-    assert read.ascending(tied, np.array([9, 8, 7, 6, 5])).tolist() == [3, 1, 4, 0]
+    ids = np.array([9, 8, 7, 6, 5])
+    assert read.ranked_rows(tied, ids).tolist() == [3, 1, 4, 0]
+    assert ids[read.ranked_rows(tied, ids)[:3]].tolist() == mj.support_set(tied, ids, 3).tolist()
+    assert read.percent_shared(np.arange(100), np.arange(71, 171), 100) == 29.0
+    assert read.percent_shared(np.arange(9), np.array([3, 70]), 5) == 20.0  # three places of the second have no number
+    assert read.percent_shared(np.array([], int), np.array([], int), 5) == 0.0
     margins = write_run(tmp_path, classes=60, count=1200)
     run = read_run(tmp_path / "run")
     fig = curves.per_class_from_run(run)
