@@ -75,7 +75,7 @@ def make_measure(config: Any, job: Job,
     return measure
 
 
-class Moment(NamedTuple):
+class Compared(NamedTuple):
     """The networks that got to one moment.
 
     Attributes:
@@ -108,7 +108,7 @@ def identity(member: Member) -> Row:
         "batch_norm": int(member.batch_norm)}
 
 
-def read_moment(config: Any, chosen: list[Member], workdir: pathlib.Path, name: str) -> Moment:
+def read_moment(config: Any, chosen: list[Member], workdir: pathlib.Path, name: str) -> Compared:
     """Reads what the networks were at a moment; the pooled measures are added, now that all are known."""
     rows, margins, ids = [], [], np.empty(0, np.int64)
     for member in chosen:
@@ -126,7 +126,7 @@ def read_moment(config: Any, chosen: list[Member], workdir: pathlib.Path, name: 
         rows.append(identity(member) | {"moment": name} | known | {
             "separation_epoch": _number(summary["separation_epoch"]),
             "convergence_epoch": _number(moments.get("convergence", {}).get("epoch")), _MEASURED: measured})
-    moment = Moment(rows, np.stack(margins) if margins else np.empty((0, 0), np.float32), ids)
+    moment = Compared(rows, np.stack(margins) if margins else np.empty((0, 0), np.float32), ids)
     for kind in sorted({row["batch_norm"] for row in rows}):  # another architecture has another rho
         alike = np.flatnonzero([row["batch_norm"] == kind for row in rows])
         _add_measures(config, [rows[place] for place in alike], moment.margins[alike])
@@ -155,7 +155,7 @@ def _add_measures(config: Any, rows: list[Row], margins: np.ndarray) -> None:
         row |= network["norms"] | {f"log_rho:{mode}": value for mode, value in network["log_rho"].items()}
 
 
-def overlaps(moment: Moment, k: int) -> np.ndarray:
+def overlaps(moment: Compared, k: int) -> np.ndarray:
     """(R, R) float32: `overlap` of the k smallest margins of every two networks."""
     sets = [support_set(margins, moment.ids, k) for margins in moment.margins]
     shared = np.ones((len(sets), len(sets)), np.float32)
@@ -185,7 +185,7 @@ def merge(config: Any, chosen: list[Member], folder: write.RunFolder) -> Row:
                        ("moment", *tables.NETWORKS, *measures))
     verdicts, warnings = [], []
     for name, moment in moments.items():
-        rows, reasons = _audit(config, name, moment, measures)
+        rows, reasons = _judge(config, name, moment, measures)
         verdicts, warnings = verdicts + rows, warnings + reasons + _gamma_warnings(config, name, moment)
     folder.write_table("audit.csv", verdicts)
     shared = {f"{name}_{k}": overlaps(moment, k) for name, moment in moments.items() for k in OVERLAPS
@@ -203,7 +203,7 @@ def _status(path: pathlib.Path) -> str:
     return "finished" if summary["separation_epoch"] is not None else "not separated"
 
 
-def _audit(config: Any, name: str, moment: Moment, measures: tuple[str, ...]) -> tuple[list[Row], list[str]]:
+def _judge(config: Any, name: str, moment: Compared, measures: tuple[str, ...]) -> tuple[list[Row], list[str]]:
     """Rows of audit.csv for one moment, of the separated networks alone, and warnings."""
     rows = [row for row in moment.rows if row["train_error"] == 0]
     judged = [key for key in measures if key.rpartition(":")[2].partition("@")[0] in MEASURES]
@@ -224,7 +224,7 @@ def _audit(config: Any, name: str, moment: Moment, measures: tuple[str, ...]) ->
     return [row | {"moment": name} for row in verdicts], []
 
 
-def _gamma_warnings(config: Any, name: str, moment: Moment) -> list[str]:
+def _gamma_warnings(config: Any, name: str, moment: Compared) -> list[str]:
     """Where an absolute gamma lies outside the curve, as `recording.describe_distribution` says it of one network."""
     curves = normalised_margins(moment.margins.astype(np.float64), np.array([[row["rho"]] for row in moment.rows]))
     warnings = []
@@ -240,7 +240,7 @@ def _gamma_warnings(config: Any, name: str, moment: Moment) -> list[str]:
     return warnings
 
 
-def _summary(chosen: list[Member], moments: dict[str, Moment], statuses: dict[int, str],
+def _summary(chosen: list[Member], moments: dict[str, Compared], statuses: dict[int, str],
              shared: dict[str, np.ndarray], warnings: list[str]) -> Row:
     counted = {status: [number for number in statuses if statuses[number] == status]
                for status in sorted(set(statuses.values()))}

@@ -1,10 +1,10 @@
 """Draws the figures and tables of one compression, made by launch/compress.py, by its mode."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from margin_jax.errors import InputError, nearest
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder.tables import read_table
 from plots import paper, style
@@ -42,18 +42,10 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
     workdir = pathlib.Path(workdir)
     config = records.read_json(workdir, "config.json")["config"]
     figures = names_of(config)
-    for name in names or ():
-        if name not in figures:
-            raise InputError(f"a compression in mode {config['compress']['mode']!r} has no figure {name!r}; nearest is "
-                             f"{nearest(name, figures)!r} of {', '.join(figures)}")
-    paths: list[pathlib.Path] = []
-    for name in (name for name in figures if names is None or name in names):
-        try:
-            paths += figures[name](workdir, config, name, data_dir)
-        except InputError as error:
-            done = f"; drawn without it: {', '.join(map(str, paths))}" if paths else ""
-            raise InputError(f"{name}: {error}{done}") from error
-    return paths
+    style.check_names(names or (), figures, f"a compression in mode {config['compress']['mode']!r} has no figure")
+    return style.draw_all({name: functools.partial(draw_one, workdir, config, name, data_dir)
+                           for name, draw_one in figures.items() if names is None or name in names},
+                          asked=names is not None)
 
 
 def _title(config: dict[str, Any], what: str) -> str:

@@ -21,13 +21,13 @@ from margin_jax.errors import InputError
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder import tables as columns
 from margin_jax.run_folder.tables import Table, rows
-from margin_jax.statistics.estimates import MeanInterval, t_interval
+from margin_jax.statistics.estimates import Estimate, t_interval
 from plots import paper, style, tables
 from plots.compress import read
 from plots.compress.read import BASE, RemovalNetwork, Steps, full_steps, main_rule, number_text, removal_rules, steps
 from plots.runs import gallery
 from plots.style import band, ends
-from plots.tables import Column, Row
+from plots.tables import Column, TextRow
 
 COUNTS = (100, 20)
 
@@ -36,7 +36,7 @@ class Built(NamedTuple):
     """What `plots.tables.draw` takes."""
 
     columns: list[Column]
-    rows: list[Row]
+    rows: list[TextRow]
     notes: list[str]
 
 
@@ -49,11 +49,11 @@ def build(networks: Sequence[RemovalNetwork]) -> Built:
     columns = [Column("rise of the test error (points)", 0.022, "left"), *(
         Column(f"{kept} kept", 0.46 + 0.19 * place) for place, kept in enumerate(COUNTS)),
         Column(f"moved at {COUNTS[-1]}", 0.82), Column(f"epochs to {COUNTS[-1]}", 0.995)]
-    table: list[Row] = []
+    table: list[TextRow] = []
     for name, std, mine, theirs in networks:
         said = next((rise for at, rise in paper.CONTINUOUS_RISE.items() if math.isclose(at, std)), {})
         if said:
-            table.append(Row((f"{name}: paper", *(said.get(kept, "") for kept in COUNTS), "", "")))
+            table.append(TextRow((f"{name}: paper", *(said.get(kept, "") for kept in COUNTS), "", "")))
         table += [_row(mine, rule, name) for rule in removal_rules(mine)]
         table += _full(mine, theirs, name)
         table += [row for rule in removal_rules(mine) for row in _scratch(mine, theirs, rule, name)]
@@ -63,15 +63,15 @@ def build(networks: Sequence[RemovalNetwork]) -> Built:
         "before the first removal over their norm."]))
 
 
-def _row(removals: Table, rule: str, name: str) -> Row:
+def _row(removals: Table, rule: str, name: str) -> TextRow:
     mine = steps(removals, rule)
-    epochs = t_interval(mine.at("epoch", COUNTS[-1]) - mine.epoch[:, 0]).mean
-    moved = t_interval(mine.at("moved", COUNTS[-1])).mean
-    return Row((f"{name}: {read.name(rule)}", *(_rise(mine.rise(kept)) for kept in COUNTS), number_text(moved),
+    epochs = t_interval(mine.at("epoch", COUNTS[-1]) - mine.epoch[:, 0]).value
+    moved = t_interval(mine.at("moved", COUNTS[-1])).value
+    return TextRow((f"{name}: {read.name(rule)}", *(_rise(mine.rise(kept)) for kept in COUNTS), number_text(moved),
                 number_text(epochs)), read.look(rule))
 
 
-def _full(removals: Table, curves: Table, name: str) -> list[Row]:
+def _full(removals: Table, curves: Table, name: str) -> list[TextRow]:
     errors = full_steps(curves, removals, main_rule(removals))
     if errors is None:
         return []
@@ -80,10 +80,10 @@ def _full(removals: Table, curves: Table, name: str) -> list[Row]:
     for kept in COUNTS:
         place = np.flatnonzero(mine.kept == kept)
         rises.append(t_interval(errors[:, place[0]] - mine.error[:, 0] if place.size else np.array([])))
-    return [Row((f"{name}: full data", *map(_rise, rises), "", ""), read.look(read.FULL))]
+    return [TextRow((f"{name}: full data", *map(_rise, rises), "", ""), read.look(read.FULL))]
 
 
-def _scratch(removals: Table, curves: Table, rule: str, name: str) -> list[Row]:
+def _scratch(removals: Table, curves: Table, rule: str, name: str) -> list[TextRow]:
     """Fresh networks on what the rule kept, at their last epoch, against the network before the first removal."""
     mine, rises = steps(removals, rule), []
     seeds = np.unique(rows(removals, rule=rule)["seed"])
@@ -94,10 +94,10 @@ def _scratch(removals: Table, curves: Table, rule: str, name: str) -> list[Row]:
         rises.append(t_interval(np.array(ends) - mine.error[:, 0]))
     if not any(rise.n for rise in rises):
         return []
-    return [Row((f"{name}: {read.name(rule, read.SCRATCH)}", *map(_rise, rises), "", ""), read.look(rule), False)]
+    return [TextRow((f"{name}: {read.name(rule, read.SCRATCH)}", *map(_rise, rises), "", ""), read.look(rule), False)]
 
 
-def _rise(rise: MeanInterval) -> str:
+def _rise(rise: Estimate) -> str:
     return tables.interval_text(rise, sign=True) + (f" ({rise.n})" if rise.n else "")
 
 
@@ -183,7 +183,7 @@ def _kept(axes: Axes, removals: Table, curves: Table) -> None:
     zoomed: list[np.ndarray] = []
     for rule in removal_rules(removals):
         mine, look, first = steps(removals, rule), read.look(rule), rule == main
-        mean = t_interval(mine.error).mean
+        mean = t_interval(mine.error).value
         axes.plot(mine.kept, mean, color=look.colour, linewidth=1.0 if first else 0.6, zorder=3 if first else 2,
                   gid=rule)
         axes.fill_between(mine.kept, *band(mine.error), color=look.colour, alpha=0.2 if first else 0.1, linewidth=0)
@@ -193,7 +193,7 @@ def _kept(axes: Axes, removals: Table, curves: Table) -> None:
             axes.axhline(mean[0], color=read.look(read.FROZEN).colour, linewidth=0.8, zorder=1, gid=read.FROZEN)
     full = full_steps(curves, removals, main)
     if full is not None:
-        mean = t_interval(full).mean
+        mean = t_interval(full).value
         axes.plot(steps(removals, main).kept, mean, color=read.look(read.FULL).colour, linewidth=0.8, gid=read.FULL)
         zoomed.append(mean)
     axes.set_xscale("log")
@@ -306,7 +306,7 @@ def from_folder(workdir: pathlib.Path, data_dir: str = "") -> Figure:
     if not chosen:
         raise InputError(f"{workdir}: no network has removed anything by the rule {read.MAIN!r} yet; wait until it "
                          "has")
-    dataset = gallery.load_data(description["config"]["data"], data_dir)
+    dataset = gallery.find_data(description["config"]["data"], data_dir)
     if digest(dataset) != description["data"]["digest"]:
         raise InputError(f"the data set {dataset.name!r} found now is not that of {workdir}: its content differs; name "
                          "the folder of the same data with --data_dir")

@@ -18,7 +18,7 @@ import numpy as np
 
 from margin_jax.errors import InputError
 from margin_jax.run_folder.tables import Table, rows
-from margin_jax.statistics.estimates import MeanInterval, t_interval
+from margin_jax.statistics.estimates import Estimate, half_width, t_interval
 from plots import style
 
 FINISHED = "finished"
@@ -38,18 +38,21 @@ class Summary(NamedTuple):
       updates: mean number of optimiser steps.
       loss_start: mean loss on the kept examples at the removal, in nats.
       loss_end: the same at the end.
+      drop_half, drop_frozen_half: half the widths of their intervals, as tables hold them.
     """
 
     seeds: int
     failed: int
     reasons: tuple[tuple[str, int], ...]
-    error: MeanInterval
-    drop: MeanInterval
-    drop_frozen: MeanInterval
-    moved: MeanInterval
+    error: Estimate
+    drop: Estimate
+    drop_frozen: Estimate
+    moved: Estimate
     updates: float
     loss_start: float
     loss_end: float
+    drop_half: float
+    drop_frozen_half: float
 
 
 def summarise(cells: Table, by: Sequence[str]) -> dict[tuple, Summary]:
@@ -75,12 +78,13 @@ def _summary(group: Table) -> Summary:
     reasons = Counter(str(reason) or str(status) for reason, status in
                       zip(group["reason"][~good], group["status"][~good]))
 
-    def over_seeds(column: str) -> MeanInterval:
+    def over_seeds(column: str) -> Estimate:
         return t_interval(group[column][good])
 
     return Summary(good.size, int(np.sum(~good)), tuple(sorted(reasons.items())), over_seeds("test_error"),
-                   over_seeds("drop"), over_seeds("drop_frozen"), over_seeds("moved"), over_seeds("updates").mean,
-                   over_seeds("loss_start").mean, over_seeds("loss_end").mean)
+                   over_seeds("drop"), over_seeds("drop_frozen"), over_seeds("moved"), over_seeds("updates").value,
+                   over_seeds("loss_start").value, over_seeds("loss_end").value, half_width(group["drop"][good]),
+                   half_width(group["drop_frozen"][good]))
 
 
 BASE = "base"  # rule and scope of the epochs before the removal
@@ -245,7 +249,7 @@ class Steps(NamedTuple):
         place = np.flatnonzero(self.kept == kept)
         return getattr(self, column)[:, place[0]] if place.size else np.full(self.error.shape[0], np.nan)
 
-    def rise(self, kept: int) -> MeanInterval:
+    def rise(self, kept: int) -> Estimate:
         """Test error at a count kept minus that before the first removal, in points, over seeds."""
         return t_interval(self.at("error", kept) - self.error[:, 0])
 

@@ -18,8 +18,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from margin_jax.errors import InputError
 from margin_jax.run_folder.tables import Table
-from margin_jax.statistics import estimates
-from margin_jax.statistics.estimates import Agreement, MeanInterval, agreement
+from margin_jax.statistics.estimates import Estimate, agreement
 from plots import paper, style, tables
 from plots.compress import read
 from plots.compress.read import Summary, losses, number_text, summarise
@@ -50,7 +49,7 @@ def chosen(found: Cells, optimizer: str, rule: str, scope: str) -> dict[tuple[fl
             if (name, by, where) == (optimizer, rule, scope)}
 
 
-def paper_order(found: Cells, model: str, scope: str, optimizer: str | None = None) -> Agreement:
+def paper_order(found: Cells, model: str, scope: str, optimizer: str | None = None) -> Estimate:
     """Whether the rule "smallest" orders the cells of a scope by their mean drop as the paper does.
 
     Args:
@@ -59,26 +58,25 @@ def paper_order(found: Cells, model: str, scope: str, optimizer: str | None = No
       scope: whose cells.
       optimizer: whose cells; None for those of every optimiser.
     """
-    pairs = [(_paper(model, key), summary.drop.mean) for key, summary in found.items()
+    pairs = [(_paper(model, key), summary.drop.value) for key, summary in found.items()
              if key[3] == read.MAIN and key[4] == scope and optimizer in (None, key[0])]
-    columns = np.array(pairs, np.float64).reshape(-1, 2)
-    return agreement(columns[:, 0], columns[:, 1])
+    return _agreement(pairs)
 
 
-def moved_order(found: Cells, rule: str, scope: str, optimizer: str) -> Agreement:
+def moved_order(found: Cells, rule: str, scope: str, optimizer: str) -> Estimate:
     """Whether the cells of a rule whose networks moved farther lost more: mean drop against mean distance moved."""
-    pairs = [(summary.moved.mean, summary.drop.mean) for key, summary in found.items()
+    pairs = [(summary.moved.value, summary.drop.value) for key, summary in found.items()
              if (key[0], *key[3:]) == (optimizer, rule, scope)]
     return _agreement(pairs)
 
 
-def loss_order(found: Cells, rule: str, scope: str, optimizer: str) -> Agreement:
+def loss_order(found: Cells, rule: str, scope: str, optimizer: str) -> Estimate:
     """Whether the cells of a rule lost more whose examples had more loss left at the removal: mean drop against it."""
-    return _agreement([(summary.loss_start, summary.drop.mean) for key, summary in found.items()
+    return _agreement([(summary.loss_start, summary.drop.value) for key, summary in found.items()
                        if (key[0], *key[3:]) == (optimizer, rule, scope)])
 
 
-def _agreement(pairs: list[tuple[float, float]]) -> Agreement:
+def _agreement(pairs: list[tuple[float, float]]) -> Estimate:
     columns = np.array(pairs, np.float64).reshape(-1, 2)
     return agreement(columns[:, 0], columns[:, 1])
 
@@ -99,15 +97,11 @@ def to_csv(found: Cells, model: str) -> str:
     for (optimizer, rate, batch, rule, scope), summary in found.items():
         ours = rule == read.MAIN and scope != read.SCRATCH
         said = paper.table1_drop(model, optimizer, rate, batch) if ours else None
-        numbers = (*_two(summary.drop), *_two(summary.drop_frozen), summary.moved.mean, summary.updates,
-                   summary.loss_start, summary.loss_end)
+        numbers = (summary.drop.value, summary.drop_half, summary.drop_frozen.value, summary.drop_frozen_half,
+                   summary.moved.value, summary.updates, summary.loss_start, summary.loss_end)
         writer.writerow((optimizer, f"{rate:g}", f"{batch:g}", rule, scope, summary.drop.n, summary.failed,
                          *map(_number, numbers), "" if said is None else "X" if math.isnan(said) else said))
     return file.getvalue()
-
-
-def _two(interval: MeanInterval) -> tuple[float, float]:
-    return interval.mean, interval.half
 
 
 def _number(value: float) -> str:
@@ -183,12 +177,12 @@ def _main_notes(found: Cells, model: str, optimizer: str, scope: str) -> list[st
     return [*notes, f"{order}."]
 
 
-def said(found: Agreement) -> str:
+def said(order: Estimate) -> str:
     """Such as "Spearman's ρ = 0.91, 95% bootstrap interval 0.70 to 0.98, 17 cells"."""
-    if not math.isfinite(found.rho):
-        return f"{found.pairs} cells with a number in both, too few or all equal"
-    rho, low, high = (tables.interval_text(estimates.MeanInterval(value, math.nan, 1)) for value in found[:3])
-    return f"Spearman's \N{GREEK SMALL LETTER RHO} = {rho}, 95% bootstrap interval {low} to {high}, {found.pairs} cells"
+    if not math.isfinite(order.value):
+        return f"{order.n} cells with a number in both, too few or all equal"
+    rho, low, high = (tables.interval_text(Estimate(value, math.nan, math.nan, 1)) for value in order[:3])
+    return f"Spearman's \N{GREEK SMALL LETTER RHO} = {rho}, 95% bootstrap interval {low} to {high}, {order.n} cells"
 
 
 def _drops(caption: str, mine: Chosen, theirs: Mapping[Settings, float | None], notes: Sequence[str]) -> Grid:
@@ -229,7 +223,7 @@ def ours(summary: Summary) -> str:
 def _what_training_did(mine: Chosen, where: str) -> list[Grid]:
     columns: dict[str, Callable[[Summary], str]] = {
         "Test error minus that of the network frozen at the removal": lambda s: tables.interval_text(s.drop_frozen),
-        "Distance moved over the norm of the weights at the removal": lambda s: number_text(s.moved.mean),
+        "Distance moved over the norm of the weights at the removal": lambda s: number_text(s.moved.value),
         "Updates": lambda s: number_text(s.updates),
         "Loss on the kept examples, start to end (nats)": losses,
     }
@@ -307,7 +301,7 @@ def _panel(axes: Axes, found: Cells, optimizer: str, rate: float, batches: Seque
         if not here:
             continue
         shift, look = _SPREAD * (number / max(len(lines) - 1, 1) - 0.5), read.look(rule)
-        mean = np.array([summary.drop.mean for _, summary in here])
+        mean = np.array([summary.drop.value for _, summary in here])
         half = np.nan_to_num(np.array([summary.drop.half for _, summary in here]))
         axes.errorbar(np.array([place for place, _ in here]) + shift, mean, half, color=look.colour, marker=look.marker,
                       markersize=3, capsize=1, linewidth=1.0 if rule == read.MAIN else 0.6, elinewidth=0.6,
@@ -318,7 +312,7 @@ def _panel(axes: Axes, found: Cells, optimizer: str, rate: float, batches: Seque
         axes.plot(failed, np.full(len(failed), 0.985), "x", color=look.colour, markersize=3.5, markeredgewidth=0.9,
                   transform=axes.get_xaxis_transform(), clip_on=False, gid=f"failed-{rule}-{scope}")
     for summary in (s for key, s in found.items() if key[3:] == (read.FROZEN, "after")):
-        axes.axhline(summary.drop.mean, color=read.look(read.FROZEN).colour, linewidth=0.7, linestyle="--", zorder=1)
+        axes.axhline(summary.drop.value, color=read.look(read.FROZEN).colour, linewidth=0.7, linestyle="--", zorder=1)
 
 
 def _draw_paper(axes: Axes, model: str, optimizer: str, rate: float, batches: Sequence[int]) -> None:
@@ -340,7 +334,7 @@ def _scale(panels: np.ndarray, found: Cells, batches: Sequence[int]) -> None:
         axes.set_xticks(range(len(batches)), [f"{size}" if size else "all" for size in batches])
     drops = [summary.drop for summary in found.values()]
     # No further than from zero to twice the mean: bars of two seeds would take all the room.
-    ends = [drop.mean + sign * min(np.nan_to_num(drop.half), abs(drop.mean)) for drop in drops for sign in (-1, 1)]
+    ends = [drop.value + sign * min(np.nan_to_num(drop.half), abs(drop.value)) for drop in drops for sign in (-1, 1)]
     ends = [end for end in ends if np.isfinite(end)]
     panels[0, 0].set_ylim(min([-0.3, *(1.2 * end for end in ends)]), max([40, *(1.5 * end for end in ends)]))
 

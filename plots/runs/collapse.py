@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder.read import Recorded
 from plots import style
+from plots.paper import plain
 
 _FEW = 20  # up to this many records, each is marked: one alone would draw no line
 _SHARES = ("nc4", "nc4_test")  # from 0 to 1 in the table, in percent here
@@ -93,12 +94,11 @@ def numbers(table: Mapping[str, np.ndarray], classes: int, separation: int | Non
     """What the figure shows at its first record, at separation and at its last one; shares from 0 to 1."""
 
     def at(row: int) -> dict[str, float | int | None]:
-        return {name: int(column[row]) if name == "epoch" else float(column[row]) if np.isfinite(column[row]) else None
-                for name, column in table.items()}
+        return {name: int(column[row]) if name == "epoch" else plain(column[row]) for name, column in table.items()}
 
-    found = np.flatnonzero(table["epoch"] == separation) if separation is not None else np.empty(0, int)
+    at_separation = np.flatnonzero(table["epoch"] == separation) if separation is not None else np.empty(0, int)
     return {"classes": classes, "separation_epoch": separation, "first": at(0),
-            "at_separation": at(int(found[0])) if found.size else None, "last": at(-1),
+            "at_separation": at(int(at_separation[0])) if at_separation.size else None, "last": at(-1),
             "notes": ["nc2_norms and nc2_angles are 0 by construction for two classes"] if classes == 2 else []}
 
 

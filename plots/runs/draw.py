@@ -1,20 +1,15 @@
-"""Draws the figures of one run folder.
+"""Draws the figures of one run folder; of the paper those that follow margins through training (fig. 7-9, 15-18)."""
 
-Figures of the paper that follow margins through the training of one run (fig. 7 to 9, 15 to 18).
-"""
-
-import logging
+import functools
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from margin_jax.errors import InputError, nearest
 from margin_jax.run_folder.read import Recorded, read_run
 from plots import paper, style
 from plots.runs import collapse, curves, errors, fig08, gallery, support, tracks
-from plots.runs.read import Lacking
 
 
 class Drawn(NamedTuple):
@@ -40,14 +35,15 @@ def _group(run: Recorded, name: str, _: str) -> Drawn:
 
 
 def _support(run: Recorded, _: str, __: str) -> Drawn:
-    found = support.gather(run)
-    return Drawn(support.figure(found, run.config["data"]["name"]), "support.json", support.numbers(run, found))
+    prediction = support.gather(run)
+    figure = support.figure(prediction, run.config["data"]["name"])
+    return Drawn(figure, "support.json", support.numbers(run, prediction))
 
 
 def _columns(run: Recorded, name: str, data_dir: str) -> Drawn:
-    found = fig08.gather(run, name.removesuffix("_ids"))
-    drawn = fig08.with_ranks(run, found) if name.endswith("_ids") else fig08.with_pictures(run, found, data_dir)
-    return Drawn(drawn, f"{found.name}.json", fig08.numbers(found))
+    columns = fig08.gather(run, name.removesuffix("_ids"))
+    figure = fig08.with_ranks(run, columns) if name.endswith("_ids") else fig08.with_pictures(run, columns, data_dir)
+    return Drawn(figure, f"{columns.name}.json", fig08.numbers(columns))
 
 
 COURSE_FIGURES: dict[str, Draw] = {
@@ -57,7 +53,6 @@ COURSE_FIGURES: dict[str, Draw] = {
 COURSE_PICTURES = ("fig08", "fig09")  # these need the data set
 
 
-_log = logging.getLogger(__name__)
 FIGURES: dict[str, Callable[[Recorded, str], Figure]] = {
     "errors": lambda run, _: errors.from_run(run),
     "curves": lambda run, _: curves.from_run(run),
@@ -74,10 +69,7 @@ PICTURES = ("gallery", *COURSE_PICTURES)  # last: they need the data set, which 
 
 def check(names: Iterable[str]) -> None:
     """Checks names of figures; raises InputError at one that a run does not have."""
-    for name in names:
-        if name not in {**FIGURES, **EXTRA}:
-            raise InputError(f"no figure is called {name!r}; nearest is {nearest(name, [*FIGURES, *EXTRA])!r} of "
-                             f"{', '.join([*FIGURES, *EXTRA])}")
+    style.check_names(names, [*FIGURES, *EXTRA], "no figure is called")
 
 
 def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_dir: str = "") -> list[pathlib.Path]:
@@ -99,22 +91,14 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
     check(names or ())
     run = read_run(workdir)
     wanted = _unasked(run) if names is None else list(names)
-    paths: list[pathlib.Path] = []
-    for name in sorted([*FIGURES, *EXTRA], key=lambda name: name in PICTURES):
-        try:
-            paths += _draw_one(run, name, data_dir) if name in wanted else []
-        except InputError as error:
-            if names is None and isinstance(error, Lacking):
-                _log.warning("%s is left out: %s", name, error)
-                continue
-            done = f"; drawn without it: {', '.join(map(str, paths))}" if paths else ""
-            raise InputError(f"{name}: {error}{done}") from error
-    return paths
+    figures = [name for name in sorted([*FIGURES, *EXTRA], key=lambda name: name in PICTURES) if name in wanted]
+    return style.draw_all({name: functools.partial(_draw_one, run, name, data_dir) for name in figures},
+                          asked=names is not None)
 
 
 def _unasked(run: Recorded) -> list[str]:
-    there = [name for name in FIGURES if name not in TABLES or (run.workdir / TABLES[name]).is_file()]
-    return there + list(run.config.get("figures", ()))
+    recorded = [name for name in FIGURES if name not in TABLES or (run.workdir / TABLES[name]).is_file()]
+    return recorded + list(run.config.get("figures", ()))
 
 
 def _draw_one(run: Recorded, name: str, data_dir: str) -> list[pathlib.Path]:

@@ -1,7 +1,4 @@
-"""Pictures of the final smallest margins in columns, one per epoch, below the errors (fig. 8 of 20, fig. 9 of 100).
-
-The final smallest margins, ranked at every earlier epoch in a column of their own (fig. 8, 9): places and ids.
-"""
+"""The final smallest margins, ranked at every earlier epoch in a column below the errors (fig. 8 of 20, 9 of 100)."""
 
 import json
 from collections.abc import Mapping
@@ -18,8 +15,8 @@ from matplotlib.patches import Rectangle
 from margin_jax.run_folder.read import Recorded
 from plots import paper, style
 from plots.runs import gallery, read, support, tracks
-from plots.runs.read import Lacking
 from plots.runs.tracks import need_course
+from plots.style import Lacking
 
 MOST = 30  # columns: more would be smaller than a picture can be
 COUNTS = {"fig08": 20, "fig09": 100}
@@ -49,7 +46,7 @@ class Columns(NamedTuple):
     examples: int
 
     @property
-    def present(self) -> np.ndarray:
+    def percent_present(self) -> np.ndarray:
         """Share (E,) in percent of the final support set among as many smallest margins."""
         return 100 * (self.places >= 0).mean(axis=1)
 
@@ -84,21 +81,22 @@ def at_separation(found: Columns) -> float | None:
     """Share in percent present at separation; None for a run that did not separate."""
     if found.separation is None:
         return None
-    return float(found.present[support.row_at(found.epochs, found.separation)])
+    return float(found.percent_present[support.row_at(found.epochs, found.separation)])
 
 
 def numbers(found: Columns) -> str:
     """The final ids, those present at each epoch by rank, and the share at separation beside the paper's, as JSON."""
     k, share = found.ids.size, at_separation(found)
-    interval = None if share is None else support.share_interval(share, k)
+    ours = None if share is None else support.share_interval(share, k)
     wanted = paper.SUPPORT_PRESENT[found.name][k]
-    verdict = paper.OPEN if interval is None else paper.inside(wanted, interval)
+    verdict = paper.OPEN if ours is None else paper.inside(wanted, ours)
     content: dict[str, Any] = {
         "examples": found.examples, "final_epoch": int(found.epochs[-1]), "final_ids": found.ids.tolist(),
         "separation_epoch": found.separation, "percent_present_at_separation": share,
-        "wilson_interval": interval, "chance_percent": support.chance(k, found.examples)._asdict(),
+        "wilson_interval": None if ours is None else [ours.low, ours.high],
+        "chance_percent": support.chance_row(k, found.examples),
         "paper": {"percent_present_at_separation": wanted, "final_epoch": PAPER_LAST[found.name]}, "verdict": verdict,
-        "epochs": found.epochs.tolist(), "percent_present": found.present.tolist(),
+        "epochs": found.epochs.tolist(), "percent_present": found.percent_present.tolist(),
         "ids_present_by_rank": [found.ids[row[row >= 0]].tolist() for row in found.places],
     }
     return f"{json.dumps(content, indent=2)}\n"

@@ -101,7 +101,7 @@ def smallest(run: Recorded, count: int = COUNT) -> Smallest:
                     names(mask["true_labels"]), margins[rows])
 
 
-def load_data(keys: Mapping[str, Any], data_dir: str = "") -> "Dataset":
+def find_data(keys: Mapping[str, Any], data_dir: str = "") -> "Dataset":
     """The data set that the section `data` of a config names; raises InputError where there is none."""
     from margin_jax.data.load import load_data as load  # here: the other figures need no reader of data sets
 
@@ -122,7 +122,7 @@ def read_pictures(run: Recorded, ids: np.ndarray, data_dir: str = "") -> tuple[n
       InputError: no data there, or not those the run was trained on.
     """
     keys = run.config["data"]
-    train = load_data(keys, data_dir).train
+    train = find_data(keys, data_dir).train
     if not all(np.array_equal(getattr(train, name), run.mask[name]) for name in ("ids", "labels", "true_labels")):
         raise InputError(f"the training examples of {keys['name']!r} found now are not those of the run in "
                          f"{run.workdir}: ids or labels differ; name the folder of the same data with --data_dir")

@@ -2,12 +2,7 @@
 
 import numpy as np
 
-from margin_jax.errors import InputError
 from margin_jax.theory.distribution import ascending, overlap
-
-
-class Lacking(InputError):
-    """A run that is whole, but not made for a figure: too few epochs or examples, or some left out."""
 
 
 def finite(values: np.ndarray) -> np.ndarray:

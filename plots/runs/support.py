@@ -1,8 +1,7 @@
-"""How early the examples with the smallest final margins can be told: overlap and rank correlation with the end.
+"""How early the final smallest margins can be told: rank correlation and overlap with the end, against chance.
 
-How early the final smallest margins can be told: rank correlation and overlap with the end, against chance.
-
-The numbers that judge what the paper says of predicting the smallest margins, as JSON.
+The numbers of the figure judge what the paper says of predicting the smallest margins. scipy.stats is loaded at its
+first use: it takes a second, which a start need not pay.
 """
 
 import json
@@ -14,28 +13,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from margin_jax.run_folder.read import Recorded
-from margin_jax.statistics import estimates
+from margin_jax.statistics.estimates import Estimate, finite_pairs
+from margin_jax.statistics.ranking import spearman
 from plots import paper, style
 from plots.paper import plain
 from plots.runs import read, tracks
-from plots.runs.read import Lacking
 from plots.runs.tracks import need_course
-
-  # scipy.stats is loaded at its first use: it takes a second, which a start need not pay
-
+from plots.style import Lacking
 
 COUNTS = (20, 100, 200)
 LEVEL = 0.95
 _WAY = (0.25, 0.5, 0.75)
 HALF_WAY = "50% of the way to separation"
-
-
-class Chance(NamedTuple):
-    """Overlap in percent of k examples drawn at random with k others: mean and ends of its 95% range."""
-
-    mean: float
-    low: float
-    high: float
 
 
 class Prediction(NamedTuple):
@@ -53,7 +42,7 @@ class Prediction(NamedTuple):
     epochs: np.ndarray
     correlation: np.ndarray
     overlaps: dict[int, np.ndarray]
-    chance: dict[int, Chance]
+    chance: dict[int, Estimate]
     separation: int | None
     examples: int
 
@@ -83,7 +72,7 @@ def gather(run: Recorded) -> Prediction:
     final = stored.ids[read.ranked_rows(last, stored.ids)]
     correlation, overlaps = np.empty(stored.epochs.size), {k: np.empty(stored.epochs.size) for k in counts}
     for row, values in enumerate(stored.margins):
-        correlation[row] = estimates.spearman(values, last)
+        correlation[row] = spearman(*finite_pairs(values, last))
         smallest = stored.ids[read.ranked_rows(values, stored.ids)]
         for k in counts:
             overlaps[k][row] = read.percent_shared(smallest, final, k)
@@ -91,11 +80,17 @@ def gather(run: Recorded) -> Prediction:
                       count)
 
 
-def chance(k: int, count: int) -> Chance:
-    """Overlap of k of `count` examples drawn without replacement with a fixed set of k: hypergeometric."""
+def chance(k: int, count: int) -> Estimate:
+    """Overlap in percent of k of `count` examples drawn at random with a fixed set of k, and its 95% range."""
     drawn = scipy.stats.hypergeom(count, k, k)
     low, high = drawn.interval(LEVEL)
-    return Chance(100 * k / count, 100 * float(low) / k, 100 * float(high) / k)
+    return Estimate(100 * k / count, 100 * float(low) / k, 100 * float(high) / k, k)
+
+
+def chance_row(k: int, count: int) -> dict[str, float]:
+    """`chance` for JSON: its mean and the ends of its range."""
+    mean, low, high, _ = chance(k, count)
+    return {"mean": mean, "low": low, "high": high}
 
 
 def moments(found: Prediction) -> dict[str, int]:
@@ -111,19 +106,19 @@ def moments(found: Prediction) -> dict[str, int]:
     return rows | {f"{share:.0%} of training": found.row(share * last) for share in _WAY}
 
 
-def share_interval(percent: float, k: int) -> tuple[float, float]:
-    """Wilson's 95% interval in percent of a share of k examples, which takes them for a sample of others."""
-    found = scipy.stats.binomtest(round(percent * k / 100), k).proportion_ci(LEVEL, "wilson")
-    return 100 * float(found.low), 100 * float(found.high)
+def share_interval(percent: float, k: int) -> Estimate:
+    """A share of k examples in percent with Wilson's 95% interval, which takes them for a sample of others."""
+    wilson = scipy.stats.binomtest(round(percent * k / 100), k).proportion_ci(LEVEL, "wilson")
+    return Estimate(percent, 100 * float(wilson.low), 100 * float(wilson.high), k)
 
 
-def correlation_interval(rho: float, count: int) -> tuple[float, float]:
-    """95% interval of Spearman's correlation over examples, by Fisher's z, variance of Bonett and Wright (2000)."""
+def correlation_interval(rho: float, count: int) -> Estimate:
+    """Spearman's correlation over examples with its 95% interval: Fisher's z, variance of Bonett and Wright (2000)."""
     if not np.isfinite(rho) or count < 4:
-        return np.nan, np.nan
+        return Estimate(rho, np.nan, np.nan, count)
     half = scipy.stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((1 + rho**2 / 2) / (count - 3))
     z = np.arctanh(np.clip(rho, -1 + 1e-15, 1 - 1e-15))
-    return float(np.tanh(z - half)), float(np.tanh(z + half))
+    return Estimate(rho, float(np.tanh(z - half)), float(np.tanh(z + half)), count)
 
 
 _COLOURS = {20: "black", 100: style.VERMILLION, 200: style.BLUE}
@@ -173,9 +168,6 @@ def _overlaps(axes: Axes, found: Prediction) -> None:
     axes.legend(loc="lower center", bbox_to_anchor=(0.45, 0.98), ncols=2, borderpad=0)
 
 
-  # scipy.stats is loaded at its first use: it takes a second, which a start need not pay
-
-
 EARLY = "There is no clear way of predicting which datapoints will have smallest margin before data separation."
 
 
@@ -189,8 +181,8 @@ def numbers(run: Recorded, found: Prediction) -> str:
     content = {
         "examples": found.examples, "compared_with_epoch": int(found.epochs[-1]), "separation_epoch": found.separation,
         "moments": {name: _moment(run, found, row) for name, row in moments(found).items()},
-        "claims": [_early(found), *_present(found)],
-        "chance_percent": {str(k): band._asdict() for k, band in found.chance.items()},
+        "claims": [_early_claim(found), *_presence_claims(found)],
+        "chance_percent": {str(k): chance_row(k, found.examples) for k in found.chance},
         "intervals": "95%, of one run: of a correlation over its examples (Bonett and Wright 2000), of a share of k "
                      "examples Wilson's; chance is the hypergeometric range of k examples drawn at random",
         "epochs": found.epochs.tolist(), "spearman": [plain(value) for value in found.correlation],
@@ -202,35 +194,36 @@ def numbers(run: Recorded, found: Prediction) -> str:
 def _moment(run: Recorded, found: Prediction, row: int) -> dict[str, Any]:
     rho, last = float(found.correlation[row]), np.asarray(run.margins.margins[-1])
     values = np.asarray(run.margins.margins[row])
-    both = np.isfinite(values) & np.isfinite(last)
-    tau = float(scipy.stats.kendalltau(values[both], last[both]).statistic) if np.isfinite(rho) else np.nan
-    interval = correlation_interval(rho, int(both.sum()))
+    values, last = finite_pairs(values, last)
+    tau = float(scipy.stats.kendalltau(values, last).statistic) if np.isfinite(rho) else np.nan
+    interval = correlation_interval(rho, values.size)
     return {"epoch": int(found.epochs[row]), "spearman": plain(rho),
-            "spearman_interval": [plain(end) for end in interval],
+            "spearman_interval": [plain(interval.low), plain(interval.high)],
             "kendall": plain(tau), "overlap_percent": {str(k): _share(found, k, row) for k in found.overlaps}}
 
 
 def _share(found: Prediction, k: int, row: int) -> dict[str, Any]:
     value, band = float(found.overlaps[k][row]), found.chance[k]
-    low, high = share_interval(value, k)
+    share = share_interval(value, k)
     against = "above" if value > band.high else "below" if value < band.low else "within"
-    return {"value": value, "low": low, "high": high, "chance": against}
+    return {"value": value, "low": share.low, "high": share.high, "chance": against}
 
 
-def _early(found: Prediction) -> dict[str, Any]:
+def _early_claim(found: Prediction) -> dict[str, Any]:
     """The claim on predictions before separation, by the overlaps half way there: does any lie above chance?"""
     row = moments(found).get(HALF_WAY)
     if row is None:
         return {"claim": EARLY, "verdict": paper.OPEN, "because": "the data did not separate"}
     above = [k for k, values in found.overlaps.items() if values[row] > found.chance[k].high]
-    told = ", ".join(f"{found.overlaps[k][row]:.0f}% of {k}" for k in found.overlaps)
+    shares = ", ".join(f"{found.overlaps[k][row]:.0f}% of {k}" for k in found.overlaps)
+    counts = ", ".join(map(str, above)) or "none"
     return {"claim": EARLY, "verdict": paper.NOT if above else paper.REPRODUCED,
-            "because": f"at epoch {found.epochs[row]}, half way to separation, {told} final smallest margins are among "
-                       f"as many smallest, above the 95% range of chance for {', '.join(map(str, above)) or 'none'}; "
+            "because": f"at epoch {found.epochs[row]}, half way to separation, {shares} final smallest margins are "
+                       f"among as many smallest, above the 95% range of chance for {counts}; "
                        f"rank correlation of all margins with the final ones {found.correlation[row]:.2f}"}
 
 
-def _present(found: Prediction) -> list[dict[str, Any]]:
+def _presence_claims(found: Prediction) -> list[dict[str, Any]]:
     """The paper's shares present at separation: reproduced where they lie in our interval."""
     rows = []
     for figure, shares in paper.SUPPORT_PRESENT.items():
@@ -238,7 +231,8 @@ def _present(found: Prediction) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"claim": f"{share}% of the final {k} smallest margins are present at separation",
                                    "figure": figure, "paper_percent": share, "verdict": paper.OPEN}
             if found.separation is not None and k in found.overlaps:
-                ours = _share(found, k, found.row(found.separation))
-                row |= {"ours_percent": ours, "verdict": paper.inside(share, (ours["low"], ours["high"]))}
+                at = found.row(found.separation)
+                ours = share_interval(float(found.overlaps[k][at]), k)
+                row |= {"ours_percent": _share(found, k, at), "verdict": paper.inside(share, ours)}
             rows.append(row)
     return rows

@@ -1,14 +1,15 @@
 """Draws the figures and tables of one sweep, made by launch/sweep.py."""
 
+import functools
 import logging
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from margin_jax.errors import InputError, nearest
 from plots import style
+from plots.style import Lacking
 from plots.sweeps import audit, fig01, fig02, fig03, fig06, fig12, flatness, overlaps
-from plots.sweeps.read import Lacking, Moment, OtherSweep, Sweep, read_sweep, where
+from plots.sweeps.read import Moment, Sweep, read_sweep, where
 
 _log = logging.getLogger(__name__)
 
@@ -45,22 +46,11 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
         for that the sweep is not made for, or no data set for the pictures; in this last case every other figure has
         been drawn.
     """
-    for name in names or ():
-        if name not in FIGURES:
-            raise InputError(f"a sweep has no figure {name!r}; nearest is {nearest(name, FIGURES)!r} of "
-                             f"{', '.join(FIGURES)}")
-    sweep, paths = read_sweep(workdir), []
-    for name in (name for name in FIGURES if names is None or name in names):
-        try:
-            paths += FIGURES[name](sweep, name, Options(data_dir, networks))
-        except InputError as error:
-            if names is None and isinstance(error, Lacking):
-                if not isinstance(error, OtherSweep):
-                    _log.warning("%s is left out: %s", name, error)
-                continue
-            done = f"; drawn without it: {', '.join(map(str, paths))}" if paths else ""
-            raise InputError(f"{name}: {error}{done}") from error
-    return paths
+    style.check_names(names or (), FIGURES, "a sweep has no figure")
+    sweep, options = read_sweep(workdir), Options(data_dir, networks)
+    return style.draw_all({name: functools.partial(draw_one, sweep, name, options)
+                           for name, draw_one in FIGURES.items() if names is None or name in names},
+                          asked=names is not None)
 
 
 def _at_moments(draw_one: Callable[[Sweep, Moment, str], list[pathlib.Path]]) -> Draw:
@@ -91,11 +81,11 @@ def _fig02(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
 
 
 def _forest(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
-    found = audit.verdicts(audit.read_audit(sweep.workdir), moment.name, "test_error")
-    return style.save(audit.figure(found, moment.name, where(sweep.config)), sweep.workdir / "figures", name)
+    judged = audit.verdicts(audit.read_audit(sweep.workdir), moment.name, "test_error")
+    return style.save(audit.figure(judged, moment.name, where(sweep.config)), sweep.workdir / "figures", name)
 
 
-def _audit(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
+def _audit_table(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
     text = audit.text(sweep, moment, audit.read_audit(sweep.workdir), where(sweep.config))
     return [style.write(sweep.workdir / "figures" / f"{name}.md", text.encode())]
 
@@ -146,7 +136,7 @@ def _flatness(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
 
 # The pictures last: they alone need the data set, which may not lie on the machine that draws.
 FIGURES: dict[str, Draw] = {
-    "fig02": _at_moments(_fig02), "forest": _at_moments(_forest), "audit": _at_moments(_audit),
+    "fig02": _at_moments(_fig02), "forest": _at_moments(_forest), "audit": _at_moments(_audit_table),
     "overlaps": _at_moments(_overlaps), "fig06": _fig06, "fig01": _fig01, "fig12": _fig12, "fig03": _fig03,
     "fig13": _by_class(True), "fig14": _by_class(False), "flatness": _flatness, "fig06_pictures": _pictures,
 }

@@ -1,7 +1,4 @@
-"""Natural and random labels: sorted margins, the smallest ones enlarged, and bins of the 100 smallest (fig. 1).
-
-Sorted margins with natural and with random labels, rank by rank and in bins of the 100 smallest (fig. 1).
-"""
+"""Sorted margins with natural and with random labels: rank by rank, enlarged, and in bins of the smallest (fig. 1)."""
 
 import json
 import pathlib
@@ -14,14 +11,14 @@ from matplotlib.ticker import MaxNLocator
 
 from margin_jax.run_folder import tables as columns
 from margin_jax.statistics import estimates
-from margin_jax.statistics.estimates import MeanInterval
+from margin_jax.statistics.estimates import Estimate
 from margin_jax.theory.distribution import margin_curve
 from plots import paper, style, tables
 from plots.runs import curves, read
 from plots.sweeps.read import COLOURS, NATURAL, RANDOM, WHEN, Condition, Sweep, by_labels, common_moment
 
 
-class Side(NamedTuple):
+class LabelSide(NamedTuple):
     """Networks of one kind of labels at one moment.
 
     Attributes:
@@ -55,8 +52,8 @@ class Fig01Data(NamedTuple):
     """
 
     moment: str
-    natural: Side
-    random: Side
+    natural: LabelSide
+    random: LabelSide
     above: float
     below: float
     shares: np.ndarray
@@ -78,7 +75,7 @@ def gather(sweep: Sweep) -> Fig01Data:
     pairs = _pairs(natural, random)
     first, second = natural.curves[pairs[:, 0]], random.curves[pairs[:, 1]]
     difference = estimates.t_interval(first - second)
-    above, below = (float(np.mean(sign * difference.mean > difference.half)) for sign in (1, -1))
+    above, below = float(np.mean(difference.low > 0)), float(np.mean(difference.high < 0))
     smallest = {name: side.curves[:, :curves.SMALLEST] for name, side in ((NATURAL, natural), (RANDOM, random))}
     whole = np.concatenate([one.ravel() for one in smallest.values()])
     edges = np.linspace(*curves.limits(np.sort(whole)), curves.BINS + 1)
@@ -89,25 +86,25 @@ def gather(sweep: Sweep) -> Fig01Data:
                    _by_rho(sweep, moment, natural, random, pairs), bins, edges)
 
 
-def _side(sweep: Sweep, moment: str, kind: Condition) -> Side:
+def _side(sweep: Sweep, moment: str, kind: Condition) -> LabelSide:
     rows = sweep.moments[moment].rows
     epochs = dict(zip(rows["network"].astype(int).tolist(), rows["epoch"].astype(int).tolist()))
     there = [place for place, network in enumerate(kind.networks) if network in epochs]
     networks = tuple(kind.networks[place] for place in there)
     curves = [margin_curve(run.normalised(int(np.flatnonzero(run.margins.epochs == epochs[network])[0])))[1]
               for network, run in ((kind.networks[place], kind.runs[place]) for place in there)]
-    return Side(kind.values[0], networks, tuple(kind.seeds[place] for place in there),
+    return LabelSide(kind.values[0], networks, tuple(kind.seeds[place] for place in there),
                 tuple(epochs[network] for network in networks), np.stack(curves),
                 tuple(sorted({*kind.networks, *kind.diverged} - set(networks))))
 
 
-def _pairs(natural: Side, random: Side) -> np.ndarray:
+def _pairs(natural: LabelSide, random: LabelSide) -> np.ndarray:
     """(P, 2) places of the networks of one seed, which share their initial weights."""
     shared = sorted(set(natural.seeds) & set(random.seeds))
     return np.array([(natural.seeds.index(seed), random.seeds.index(seed)) for seed in shared], int).reshape(-1, 2)
 
 
-def _by_rho(sweep: Sweep, moment: str, natural: Side, random: Side, pairs: np.ndarray) -> dict[str, float]:
+def _by_rho(sweep: Sweep, moment: str, natural: LabelSide, random: LabelSide, pairs: np.ndarray) -> dict[str, float]:
     """The paper normalises with rho over the convolutions: the same comparison under every rho there is."""
     rows = sweep.moments[moment].rows
     own = columns.rows(rows, network=(*natural.networks, *random.networks))
@@ -129,7 +126,7 @@ def larger(numbers: Fig01Data) -> str:
     return paper.REPRODUCED if numbers.above == 1 else paper.OPEN
 
 
-def first_bin(numbers: Fig01Data, which: str) -> MeanInterval:
+def first_bin(numbers: Fig01Data, which: str) -> Estimate:
     """How many more of the 100 smallest margins the first bin holds with random labels, over the seeds of both."""
     bins = numbers.bins[which]
     pairs = _pairs(numbers.natural, numbers.random)
@@ -140,7 +137,7 @@ def write_json(numbers: Fig01Data, folder: pathlib.Path, name: str) -> pathlib.P
     """Writes the numbers of figure 1 with a verdict on each claim."""
     sides = {NATURAL: numbers.natural, RANDOM: numbers.random}
 
-    def side(which: str, own: Side) -> dict[str, Any]:
+    def side(which: str, own: LabelSide) -> dict[str, Any]:
         return {"random_fraction": own.fraction, "networks": own.networks, "seeds": own.seeds, "epochs": own.epochs,
                 "left_out": own.left_out, "five_smallest": own.curves[:, :5].tolist(),
                 "median": [paper.plain(value) for value in np.median(own.curves, axis=1)],
@@ -195,7 +192,7 @@ def figure(numbers: Fig01Data, data: str) -> Figure:
     return fig
 
 
-def _curves(axes: Axes, sides: dict[str, Side], numbers: Fig01Data) -> None:
+def _curves(axes: Axes, sides: dict[str, LabelSide], numbers: Fig01Data) -> None:
     for name, side in sides.items():
         rank, _ = margin_curve(side.curves[0])
         points = read.thin(rank.size)
@@ -209,13 +206,13 @@ def _curves(axes: Axes, sides: dict[str, Side], numbers: Fig01Data) -> None:
         axes.fill_between(rank[points], low[points], high[points], color=COLOURS[name], alpha=0.2, linewidth=0)
     axes.set_xlim(0, 1)
     axes.set_xlabel(f"rank $n/N$, $N$ = {rank.size:,} training examples")
-    _margins(axes, [side.curves for side in sides.values()])
+    _margin_scale(axes, [side.curves for side in sides.values()])
     seeds = f"{numbers.shares.size} seeds" if numbers.shares.size > 1 else "one seed, no intervals"
     axes.set_title(f"natural above at {_percent(numbers.above)}% of ranks, below at {_percent(numbers.below)}%\n"
                    f"(95%, {seeds}; paper: above at all): {larger(numbers)}")
 
 
-def _margins(axes: Axes, curves: list[np.ndarray]) -> None:
+def _margin_scale(axes: Axes, curves: list[np.ndarray]) -> None:
     """A log axis where all margins are positive: those with random labels may be a hundredth of the others."""
     least, most = (float(pick([pick(one) for one in curves])) for pick in (np.min, np.max))
     if least > 0 and most > 10 * least:
@@ -236,36 +233,37 @@ def _span(epochs: tuple[int, ...]) -> str:
     return f"{min(epochs)}–{max(epochs)}" if min(epochs) < max(epochs) else f"{epochs[0]}"
 
 
-def _enlarge(axes: Axes, sides: dict[str, Side]) -> None:
+def _enlarge(axes: Axes, sides: dict[str, LabelSide]) -> None:
     for shift, (name, side) in zip((-0.12, 0.12), sides.items()):
         values = side.curves[:, :ENLARGED]
-        mean, half, _ = estimates.t_interval(values)
+        mean = estimates.t_interval(values)
         place = np.arange(1, values.shape[1] + 1) + shift
         axes.plot(np.tile(place + 0.6 * shift, len(values)), values.ravel(), ".", color=COLOURS[name], markersize=3,
                   alpha=0.6, markeredgewidth=0, gid=f"{name}-seeds")
-        axes.errorbar(place, mean, np.where(np.isfinite(half) & (len(values) > 2), half, 0), fmt="o", markersize=3.5,
-                      color=COLOURS[name], elinewidth=0.8, capsize=2)
+        half = np.where(np.isfinite(mean.half) & (len(values) > 2), mean.half, 0)
+        axes.errorbar(place, mean.value, half, fmt="o", markersize=3.5, color=COLOURS[name], elinewidth=0.8, capsize=2)
     axes.set_xticks(range(1, ENLARGED + 1))
     axes.set_xlabel("rank $n$ of the five smallest")
-    _margins(axes, [side.curves[:, :ENLARGED] for side in sides.values()])
+    _margin_scale(axes, [side.curves[:, :ENLARGED] for side in sides.values()])
     axes.set_title("the five smallest, each seed, mean and 95% interval")
 
 
 def _bars(axes: Axes, numbers: Fig01Data, which: str) -> None:
     edges = numbers.edges if which == "common" else np.arange(curves.BINS + 1) + 0.5
     width, printed = np.diff(edges), dict(zip((NATURAL, RANDOM), paper.FIG01_FIRST_BIN))
-    told = []
+    texts = []
     for place, (name, counts) in enumerate(numbers.bins[which].items()):
-        mean, half, n = estimates.t_interval(counts.astype(np.float64))
-        bars = axes.bar(edges[:-1] + (0.1 + 0.4 * place) * width, mean, 0.4 * width, align="edge", color=COLOURS[name])
-        if np.min(n) > 2:
-            there = mean > 0
+        mean = estimates.t_interval(counts.astype(np.float64))
+        bars = axes.bar(edges[:-1] + (0.1 + 0.4 * place) * width, mean.value, 0.4 * width, align="edge",
+                        color=COLOURS[name])
+        if np.min(mean.n) > 2:
+            filled = mean.value > 0
             centres = np.array([bar.get_x() + bar.get_width() / 2 for bar in bars])
-            ends = np.minimum(half, mean), half  # no bin holds fewer than none
-            axes.errorbar(centres[there], mean[there], [end[there] for end in ends], fmt="none", ecolor="black",
-                          elinewidth=0.6, capsize=1.5)
-        one = estimates.MeanInterval(mean[0], half[0], n[0])
-        told.append(f"{tables.interval_text(one, 1)} {name} (paper {printed[name]})")
+            ends = np.minimum(mean.half, mean.value), mean.half  # no bin holds fewer than none
+            axes.errorbar(centres[filled], mean.value[filled], [end[filled] for end in ends], fmt="none",
+                          ecolor="black", elinewidth=0.6, capsize=1.5)
+        first = Estimate(*(field[0] for field in mean))
+        texts.append(f"{tables.interval_text(first, 1)} {name} (paper {printed[name]})")
     axes.set_ylim(bottom=0)
     if which == "common":
         axes.set_xlabel(f"{style.margin_axis(axes.xaxis, edges)}\n"
@@ -275,4 +273,4 @@ def _bars(axes: Axes, numbers: Fig01Data, which: str) -> None:
         axes.set_xticks(range(1, curves.BINS + 1))
         axes.set_xlabel("bin of the 100 smallest\nten equal bins over each network's own range")
     axes.set_ylabel("training examples")
-    axes.set_title(f"first bin: {told[0]},\n{told[1]}: {paper.above(first_bin(numbers, which))}")
+    axes.set_title(f"first bin: {texts[0]},\n{texts[1]}: {paper.above(first_bin(numbers, which))}")

@@ -7,8 +7,9 @@ from margin_jax.run_folder.read import Recorded
 from plots import style
 from plots.runs import curves, read
 from plots.runs.curves import draw_curve
+from plots.style import Lacking
 from plots.sweeps.flatness import BY, name_of
-from plots.sweeps.read import Condition, Lacking, Sweep, read_kinds, where
+from plots.sweeps.read import Condition, Sweep, read_kinds, where
 
 _CURVES = 40  # in a panel of half a page
 

@@ -21,7 +21,8 @@ from margin_jax.run_folder.read import Recorded, read_run
 from plots import paper, style
 from plots.paper import plain
 from plots.runs import gallery, read
-from plots.sweeps.read import VARIED, Lacking, Sweep
+from plots.style import Lacking
+from plots.sweeps.read import VARIED, Sweep
 
 COUNTS = (20, 200)
 FEWEST = 3  # epochs at which both margins are known: two make no course

@@ -1,7 +1,4 @@
-"""The smallest margin through training, natural and random labels (fig. 12).
-
-The smallest margin through training with natural and with random labels, and when each separates (fig. 12).
-"""
+"""The smallest margin through training with natural and with random labels, and when each separates (fig. 12)."""
 
 import functools
 import json
@@ -16,7 +13,7 @@ from matplotlib.ticker import SymmetricalLogLocator
 
 from margin_jax.run_folder.read import Recorded
 from margin_jax.statistics import estimates
-from margin_jax.statistics.estimates import MeanInterval
+from margin_jax.statistics.estimates import Estimate
 from plots import paper, style, tables
 from plots.sweeps.read import COLOURS, NATURAL, RANDOM, WHEN, Condition, Sweep, by_labels, common_moment
 
@@ -38,8 +35,8 @@ class Fig12Data(NamedTuple):
     kinds: dict[str, Condition]
     moment: str
     smallest: dict[str, dict[int, float]]
-    larger: MeanInterval
-    later: MeanInterval
+    larger: Estimate
+    later: Estimate
     censored: tuple[int, ...]
     lost: tuple[int, ...]
 
@@ -56,14 +53,14 @@ def gather(sweep: Sweep) -> Fig12Data:
     larger = estimates.t_interval(np.array([smallest[NATURAL][seed] - smallest[RANDOM][seed] for seed in both]))
     runs = {name: dict(zip(kind.seeds, kind.runs)) for name, kind in kinds.items()}
     judged = [seed for seed in runs[NATURAL] if runs[NATURAL][seed].separation is not None and seed in runs[RANDOM]]
-    later = estimates.t_interval(np.array(
-        [_separated(runs[RANDOM][seed]) - _separated(runs[NATURAL][seed]) for seed in judged], np.float64))
+    epochs = {name: np.array([_separation_epoch(runs[name][seed]) for seed in judged], np.float64) for name in runs}
+    later = estimates.t_interval(epochs[RANDOM] - epochs[NATURAL])
     censored = tuple(seed for seed in judged if runs[RANDOM][seed].separation is None)
     lost = tuple(sorted({*runs[NATURAL], *runs[RANDOM]} - set(judged)))
     return Fig12Data(kinds, moment, smallest, larger, later, censored, lost)
 
 
-def _separated(run: Recorded) -> int:
+def _separation_epoch(run: Recorded) -> int:
     """The epoch of separation, or the last one that is known to have come before."""
     return int(run.metrics["epoch"][-1]) if run.separation is None else run.separation
 
@@ -138,7 +135,7 @@ def _lines(axes: Axes, name: str, kind: Condition, column: str, dash: str, label
         return
     shared = functools.reduce(np.intersect1d, [run.metrics["epoch"] for run in kind.runs])
     values = np.stack([run.metrics[column][np.isin(run.metrics["epoch"], shared)] for run in kind.runs])
-    axes.plot(shared, estimates.t_interval(values).mean, color=COLOURS[name], linewidth=1.3, linestyle=dash,
+    axes.plot(shared, estimates.t_interval(values).value, color=COLOURS[name], linewidth=1.3, linestyle=dash,
               label=label, gid=f"{name}{suffix}")
     low, high = style.band(values)
     if column == "margin_min":  # before, the seeds themselves show how far they lie apart

@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from margin_jax.run_folder.read import Recorded
 from margin_jax.statistics import estimates
-from margin_jax.statistics.estimates import MeanInterval
+from margin_jax.statistics.estimates import Estimate
 from margin_jax.theory.distribution import coefficient_of_variation, relative_iqr
 from plots import paper, style
 from plots.sweeps.read import Condition, Sweep, read_kinds
@@ -92,7 +92,7 @@ class Cell(NamedTuple):
         """Such as "BatchNorm, L2 0.0005"."""
         return name_of(*self.kind.values)
 
-    def change(self, measure: str, group: int = 0) -> MeanInterval:
+    def change(self, measure: str, group: int = 0) -> Estimate:
         """`Course.change` over seeds, one of which has no interval; `group` 0 is all examples, 1 + c the class c."""
         return estimates.t_interval(np.array([course.change(measure)[group] for course in self.courses]))
 
@@ -131,11 +131,11 @@ def claim(cells: dict[tuple[float, ...], Cell], decay: float) -> dict[str, Any] 
     return found
 
 
-def _negative(interval: MeanInterval) -> MeanInterval:
-    return interval._replace(mean=-interval.mean)
+def _negative(estimate: Estimate) -> Estimate:
+    return Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.n)
 
 
-def _difference(one: Cell, both: Cell, measure: str) -> MeanInterval:
+def _difference(one: Cell, both: Cell, measure: str) -> Estimate:
     """By how much less one kind flattens, over the seeds that both have."""
     seeds = sorted(set(one.kind.seeds) & set(both.kind.seeds))
     first, second = ([cell.courses[cell.kind.seeds.index(seed)].change(measure)[0] for seed in seeds]
@@ -228,11 +228,13 @@ def _draw(axes: Axes, measure: str, cell: Cell) -> None:
 
 
 def _ratio(cell: Cell, measure: str) -> str:
-    mean, half, _ = cell.change(measure)
-    if not np.isfinite(mean):
+    change = cell.change(measure)
+    if not np.isfinite(change.value):
         return "not separated" if cell.kind.networks else "diverged"
-    ends = f"\n[{math.exp(mean - half):.2f}, {math.exp(min(mean + half, 700)):.2f}]" if np.isfinite(half) else ""
-    return f"end/sep. {math.exp(mean):.2f}{ends}"
+    ends = ""
+    if np.isfinite(change.low):
+        ends = f"\n[{math.exp(change.low):.2f}, {math.exp(min(change.high, 700)):.2f}]"
+    return f"end/sep. {math.exp(change.value):.2f}{ends}"
 
 
 def _log(axes: Axes, measure: str, cells: list[Cell]) -> None:

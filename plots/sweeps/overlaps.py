@@ -12,7 +12,8 @@ from matplotlib.ticker import NullLocator
 from margin_jax.errors import InputError
 from margin_jax.run_folder import read as records
 from plots import style
-from plots.sweeps.read import VARIED, WHEN, Lacking, Moment, Sweep, varied
+from plots.style import Lacking
+from plots.sweeps.read import VARIED, WHEN, Moment, Sweep, varied
 
 FILE = "overlap.npz"
 COUNTS = (20, 200)

@@ -16,6 +16,7 @@ from margin_jax.run_folder import tables as columns
 from margin_jax.run_folder.read import Recorded, read_run
 from margin_jax.run_folder.tables import Table
 from plots import style
+from plots.style import Lacking
 
 FEWEST = 5  # separated networks that an audit takes
 WHEN = {"separation": "data separation", "loss": "equal training loss", "convergence": "margin convergence",
@@ -25,12 +26,10 @@ VARIED = {"init_std": "init std", "learning_rate": "learning rate", "weight_deca
 KINDS = ("random_fraction", "batch_norm")  # networks that differ in these are of other labels or rho: none is ranked
 
 
-class Lacking(InputError):
-    """A sweep that is whole, but not made for a figure: too few networks or epochs."""
-
-
 class OtherSweep(Lacking):
     """A sweep that was never meant for a figure, which is left out without a word unless it was asked for."""
+
+    silent = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,9 @@ from helpers.compress_folders import by_gid, expected
 from helpers.sweep_folders import EXAMPLES, read_rows, told, write_sweep
 
 from plots import style
+from plots.style import Lacking
 from plots.sweeps import audit, fig02
-from plots.sweeps.read import Lacking, read_sweep
+from plots.sweeps.read import read_sweep
 
 
 @pytest.fixture(autouse=True)

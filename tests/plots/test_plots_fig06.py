@@ -8,8 +8,9 @@ from helpers.compress_folders import by_gid
 from helpers.sweep_folders import EXAMPLES, smallest, write_sweep
 
 from margin_jax.errors import InputError
+from plots.style import Lacking
 from plots.sweeps import fig06, overlaps
-from plots.sweeps.read import Lacking, read_sweep
+from plots.sweeps.read import read_sweep
 
 
 def test_overlaps_of_all_pairs_by_std(tmp_path):

@@ -70,7 +70,7 @@ def test_flatness_is_measured_for_all_and_for_each_class(tmp_path):
         for name in flatness.MEASURES:
             mean, half = expected(changes[name])
             found = cell.change(name)
-            assert (found.mean, found.half) == (pytest.approx(mean, rel=1e-3), pytest.approx(half, rel=1e-2))
+            assert (found.value, found.half) == (pytest.approx(mean, rel=1e-3), pytest.approx(half, rel=1e-2))
 
 
 @pytest.mark.parametrize("both, other, noise, verdict, more", [

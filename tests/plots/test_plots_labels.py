@@ -8,8 +8,9 @@ from helpers.compress_folders import by_gid, expected
 from helpers.condition_folders import EPOCHS, EXAMPLES, write_kinds
 from scipy import stats
 
+from plots.style import Lacking
 from plots.sweeps import fig01, fig12, read
-from plots.sweeps.read import Lacking, OtherSweep, read_sweep
+from plots.sweeps.read import OtherSweep, read_sweep
 
 LABELS = ({"random_fraction": 0.0}, {"random_fraction": 1.0})
 LAST = EPOCHS[-1]
@@ -120,11 +121,11 @@ def test_figure_12_follows_the_smallest_margin(tmp_path):
     numbers = fig12.gather(read_sweep(tmp_path / "s"))
     # The one that has not separated counts with its last epoch in metrics.csv, a lower bound.
     mean, half = expected([12 - 4, 10 - 6, 10 - 4])
-    assert (numbers.later.mean, numbers.later.half) == (pytest.approx(mean), pytest.approx(half))
+    assert (numbers.later.value, numbers.later.half) == (pytest.approx(mean), pytest.approx(half))
     assert numbers.censored == (2,) and numbers.lost == ()
     smallest = [curves[k][LAST].min() - curves[k + 3][LAST].min() for k in range(2)]  # seed 2 did not converge
     mean, half = expected(smallest)
-    assert (numbers.larger.mean, numbers.larger.half) == (pytest.approx(mean), pytest.approx(half))
+    assert (numbers.larger.value, numbers.larger.half) == (pytest.approx(mean), pytest.approx(half))
     fig = fig12.figure(numbers, "digits")
     top, bottom = fig.axes
     line = by_gid(top, "random-4")

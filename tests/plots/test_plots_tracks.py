@@ -14,7 +14,7 @@ from margin_jax.run_folder.read import read_run
 from plots import paper
 from plots.runs import draw as draw_runs
 from plots.runs import fig08, support, tracks
-from plots.runs.read import Lacking
+from plots.style import Lacking
 
 
 def a_run(tmp_path, smooth=0.0, **given):
@@ -115,7 +115,7 @@ def test_chance_holds_95_percent_of_random_sets(k, count):
     found = support.chance(k, count)
     shared = np.arange(k + 1)
     odds = np.array([float(stats.hypergeom.pmf(n, count, k, k)) for n in shared])
-    assert odds.sum() == pytest.approx(1) and found.mean == pytest.approx(100 * (odds * shared).sum() / k)
+    assert odds.sum() == pytest.approx(1) and found.value == pytest.approx(100 * (odds * shared).sum() / k)
     inside = (100 * shared / k >= found.low - 1e-9) & (100 * shared / k <= found.high + 1e-9)
     assert odds[inside].sum() >= 0.95 and odds[100 * shared / k < found.low - 1e-9].sum() <= 0.025
     if k == 20 and count == 240:  # the range against draws
@@ -129,13 +129,13 @@ def test_intervals_cover_what_they_estimate():
     truth = 6 / np.pi * np.arcsin(0.6 / 2)  # Spearman's correlation of normal pairs with correlation 0.6
     for _ in range(300):
         first, second = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 60).T
-        low, high = support.correlation_interval(stats.spearmanr(first, second).statistic, 60)
+        _, low, high, _ = support.correlation_interval(stats.spearmanr(first, second).statistic, 60)
         hits.append(low < truth < high)
     assert 0.92 < np.mean(hits) < 0.98
-    low, high = support.share_interval(50.0, 20)  # the root of the score test
+    _, low, high, _ = support.share_interval(50.0, 20)  # the root of the score test
     for end in (low / 100, high / 100):
         assert abs(0.5 - end) / np.sqrt(end * (1 - end) / 20) == pytest.approx(stats.norm.ppf(0.975))
-    assert np.isnan(support.correlation_interval(np.nan, 60)).all()
+    assert np.isnan(support.correlation_interval(np.nan, 60)[:3]).all()
 
 
 @pytest.mark.parametrize("separation, smooth, verdict", [
