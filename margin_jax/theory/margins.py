@@ -36,9 +36,9 @@ def margin(logits: jax.Array, label: jax.Array) -> jax.Array:
     if logits.ndim != 1 or logits.shape[0] < 2:
         raise ValueError(f"expected logits of one example, shape (C,) with C >= 2, got {logits.shape}; "
                          "for a batch (N, C) use margins()")
-    own = jnp.arange(logits.shape[0]) == label
-    value = jnp.max(jnp.where(own, logits, -jnp.inf)) - jnp.max(jnp.where(own, -jnp.inf, logits))
-    return jnp.where(jnp.any(own), value, jnp.nan)
+    of_label = jnp.arange(logits.shape[0]) == label
+    value = jnp.max(jnp.where(of_label, logits, -jnp.inf)) - jnp.max(jnp.where(of_label, -jnp.inf, logits))
+    return jnp.where(jnp.any(of_label), value, jnp.nan)
 
 
 margins = jax.vmap(margin)

@@ -1,8 +1,7 @@
 """Removal in one step at data separation: test error before and after, and how far each rule went (fig. 5, 10).
 
-The table below the figure of an immediate removal: what each rule cost, and whether it did anything.
-
-Two rows of panels for one y axis: the lower zooms on what matters, the upper goes on from where it ends.
+Two rows of panels have one y axis: the lower zooms on what matters, the upper goes on from where it ends. The table
+below them says what each rule cost, and whether it did anything.
 """
 
 from collections import Counter
@@ -49,10 +48,10 @@ def build(summaries: Mapping[Key, Summary], model: str) -> tuple[list[TextRow], 
              "nats, on the kept examples."]
     before = next((s.error for (rule, _, _), s in summaries.items() if rule == read.FROZEN), None)
     if before is not None:
-        said = paper.IMMEDIATE_ACCURACY.get(model)
+        stated = paper.IMMEDIATE_ACCURACY.get(model)
         accuracy = tables.interval_text(Estimate(*(100 - end for end in (before.value, before.high, before.low)),
                                                  before.n))
-        notes.append(f"Test accuracy at the removal: {accuracy}%" + (f"; paper: {said}%." if said else "."))
+        notes.append(f"Test accuracy at the removal: {accuracy}%" + (f"; paper: {stated}%." if stated else "."))
     failed = Counter({reason: 0 for s in summaries.values() for reason, _ in s.reasons})
     for summary in summaries.values():
         failed.update(dict(summary.reasons))
@@ -62,12 +61,12 @@ def build(summaries: Mapping[Key, Summary], model: str) -> tuple[list[TextRow], 
 
 def _row(key: Key, summary: Summary, model: str, counts: list[int]) -> TextRow:
     rule, kept, scope = key
-    said = paper.IMMEDIATE_DROP[model].get(kept) if model in paper.IMMEDIATE_DROP else None
-    theirs = f"+{said:.2f}" if said is not None and (rule, scope) == (read.MAIN, "after") else ""
+    stated = paper.IMMEDIATE_DROP[model].get(kept) if model in paper.IMMEDIATE_DROP else None
+    in_paper = f"+{stated:.2f}" if stated is not None and (rule, scope) == (read.MAIN, "after") else ""
     seeds = f"{summary.seeds - summary.failed}" + (f", {summary.failed} failed" if summary.failed else "")
     drop = "" if rule == read.FULL else tables.interval_text(summary.drop, sign=True)
     texts = (read.name(rule, scope), "" if rule == read.FROZEN else f"{kept:,}",
-             tables.interval_text(summary.error), drop, theirs, number_text(summary.moved.value),
+             tables.interval_text(summary.error), drop, in_paper, number_text(summary.moved.value),
              number_text(summary.updates), losses(summary), seeds)
     return TextRow(texts, read.look(rule), kept not in counts[1:])
 
@@ -113,7 +112,7 @@ _DOTTED = (0, (1, 1.2))
 
 
 @style.styled
-def figure(cells: Table, curves: Table, model: str, title: str = "") -> Figure:
+def draw_figure(cells: Table, curves: Table, model: str, title: str = "") -> Figure:
     """Draws test error against epoch around a removal, the final errors of every rule, and a table of the cells.
 
     The lower panels zoom on what happens after the removal; the upper ones go on from where they end.

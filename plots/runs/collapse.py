@@ -32,7 +32,7 @@ _TRIVIAL = ("nc2_norms", "nc2_angles")  # 0 for two classes, whose centred means
 
 
 @style.styled
-def figure(table: Mapping[str, np.ndarray], classes: int, separation: int | None = None) -> Figure:
+def draw_figure(table: Mapping[str, np.ndarray], classes: int, separation: int | None = None) -> Figure:
     """Draws NC1 on a log axis, NC2, NC3 and NC4 against epoch.
 
     Args:
@@ -85,12 +85,12 @@ def _log(axes: Axes, values: np.ndarray) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def from_run(run: Recorded) -> Figure:
+def draw_run(run: Recorded) -> Figure:
     """Draws the neural collapse of a run folder; raises InputError without collapse.csv."""
-    return figure(records.read_collapse(run.workdir), len(run.class_names), run.separation)
+    return draw_figure(records.read_collapse(run.workdir), len(run.class_names), run.separation)
 
 
-def numbers(table: Mapping[str, np.ndarray], classes: int, separation: int | None) -> dict[str, Any]:
+def compute_numbers(table: Mapping[str, np.ndarray], classes: int, separation: int | None) -> dict[str, Any]:
     """What the figure shows at its first record, at separation and at its last one; shares from 0 to 1."""
 
     def at(row: int) -> dict[str, float | int | None]:
@@ -102,7 +102,7 @@ def numbers(table: Mapping[str, np.ndarray], classes: int, separation: int | Non
             "notes": ["nc2_norms and nc2_angles are 0 by construction for two classes"] if classes == 2 else []}
 
 
-def write_json(run: Recorded, folder: pathlib.Path) -> pathlib.Path:
+def write_numbers(run: Recorded, folder: pathlib.Path) -> pathlib.Path:
     """Writes collapse.json, the numbers of the figure."""
-    content = numbers(records.read_collapse(run.workdir), len(run.class_names), run.separation)
+    content = compute_numbers(records.read_collapse(run.workdir), len(run.class_names), run.separation)
     return style.write(folder / "collapse.json", f"{json.dumps(content, indent=2)}\n".encode())

@@ -25,25 +25,26 @@ _GROUPS = {"fig16": "largest", "fig17": "middle", "fig18": "smallest"}
 
 
 def _groups(run: Recorded, name: str, _: str) -> Drawn:
-    shown = tracks.gather(run, name)
+    shown = tracks.compute_tracks(run, name)
     epoch = paper.FIG07_SEPARATION if name == "fig07" else paper.FIG15_SEPARATION
-    return Drawn(tracks.fig07_figure(shown, epoch), f"{name}.json", tracks.numbers(shown, epoch))
+    return Drawn(tracks.draw_groups(shown, epoch), f"{name}.json", tracks.numbers_json(shown, epoch))
 
 
 def _group(run: Recorded, name: str, _: str) -> Drawn:
-    return Drawn(tracks.fig16_figure(tracks.gather(run, name), _GROUPS[name], paper.FIG15_SEPARATION))
+    return Drawn(tracks.draw_group(tracks.compute_tracks(run, name), _GROUPS[name], paper.FIG15_SEPARATION))
 
 
 def _support(run: Recorded, _: str, __: str) -> Drawn:
-    prediction = support.gather(run)
-    figure = support.figure(prediction, run.config["data"]["name"])
-    return Drawn(figure, "support.json", support.numbers(run, prediction))
+    prediction = support.compute_prediction(run)
+    figure = support.draw_figure(prediction, run.config["data"]["name"])
+    return Drawn(figure, "support.json", support.numbers_json(run, prediction))
 
 
 def _columns(run: Recorded, name: str, data_dir: str) -> Drawn:
-    columns = fig08.gather(run, name.removesuffix("_ids"))
-    figure = fig08.with_ranks(run, columns) if name.endswith("_ids") else fig08.with_pictures(run, columns, data_dir)
-    return Drawn(figure, f"{columns.name}.json", fig08.numbers(columns))
+    columns = fig08.compute_columns(run, name.removesuffix("_ids"))
+    ranked = name.endswith("_ids")
+    figure = fig08.draw_with_ranks(run, columns) if ranked else fig08.draw_with_pictures(run, columns, data_dir)
+    return Drawn(figure, f"{columns.name}.json", fig08.numbers_json(columns))
 
 
 COURSE_FIGURES: dict[str, Draw] = {
@@ -54,12 +55,12 @@ COURSE_PICTURES = ("fig08", "fig09")  # these need the data set
 
 
 FIGURES: dict[str, Callable[[Recorded, str], Figure]] = {
-    "errors": lambda run, _: errors.from_run(run),
-    "curves": lambda run, _: curves.from_run(run),
-    "per_class": lambda run, _: curves.per_class_from_run(run),
-    "histogram": lambda run, _: curves.histogram_from_run(run),
-    "collapse": lambda run, _: collapse.from_run(run),
-    "gallery": gallery.from_run,
+    "errors": lambda run, _: errors.draw_run(run),
+    "curves": lambda run, _: curves.draw_run(run),
+    "per_class": lambda run, _: curves.draw_run_per_class(run),
+    "histogram": lambda run, _: curves.draw_run_histogram(run),
+    "collapse": lambda run, _: collapse.draw_run(run),
+    "gallery": gallery.draw_run,
 }
 TABLES = {"collapse": "collapse.csv"}  # what not every run records: drawn unasked where it is there
 
@@ -108,5 +109,5 @@ def _draw_one(run: Recorded, name: str, data_dir: str) -> list[pathlib.Path]:
         numbers = [style.write(folder / drawn.file, drawn.text.encode())] if drawn.file else []
         return style.save(drawn.figure, folder, name) + numbers
     paths = style.save(FIGURES[name](run, data_dir), folder, name)
-    write = {"collapse": collapse.write_json, "gallery": gallery.write_ids}.get(name)
+    write = {"collapse": collapse.write_numbers, "gallery": gallery.write_ids}.get(name)
     return paths + ([write(run, folder)] if write else [])

@@ -31,20 +31,20 @@ class Smallest(NamedTuple):
 
 
 @style.styled
-def figure(images: np.ndarray, shown: Smallest, value_range: tuple[float, float], title: str = "") -> Figure:
+def draw_figure(images: np.ndarray, shown: Smallest, value_range: tuple[float, float], title: str = "") -> Figure:
     """Draws pictures with id, label and normalised margin below each; the true label too where another was trained on.
 
     Args:
       images: (k, H, W, C) of any number type; one channel is grey, three are red, green and blue, else their mean.
       shown: k examples, in the order of `images`.
       value_range: what is black and what is white.
-      title: above the pictures; a power of ten left out of the margins should be named there, see `scales.unit`.
+      title: above the pictures; a power of ten left out of the margins should be named there, see `style.unit`.
 
     Returns:
       The figure; its first k axes hold one picture each.
     """
     fig = style.new_figure(style.DOUBLE, height(shown))
-    fill(fig, images, shown, value_range, title)
+    draw_pictures(fig, images, shown, value_range, title)
     return fig
 
 
@@ -58,8 +58,9 @@ def _lines(shown: Smallest) -> int:
     return max(math.ceil(len(shown.ids) / COLUMNS), 1)
 
 
-def fill(fig: FigureBase, images: np.ndarray, shown: Smallest, value_range: tuple[float, float], title: str) -> None:
-    """Draws the pictures into a figure or a part of one; arguments as in `figure`."""
+def draw_pictures(fig: FigureBase, images: np.ndarray, shown: Smallest, value_range: tuple[float, float],
+                  title: str) -> None:
+    """Draws the pictures into a figure or a part of one; arguments as in `draw_figure`."""
     panels = fig.subplots(_lines(shown), COLUMNS, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
@@ -129,15 +130,16 @@ def read_pictures(run: Recorded, ids: np.ndarray, data_dir: str = "") -> tuple[n
     return train.images[np.searchsorted(train.ids, ids)], (float(train.images.min()), float(train.images.max()))
 
 
-def from_run(run: Recorded, data_dir: str = "", count: int = COUNT) -> Figure:
+def draw_run(run: Recorded, data_dir: str = "", count: int = COUNT) -> Figure:
     """Draws the pictures of a run folder's smallest kept margins; raises InputError where the data are not found."""
     shown = smallest(run, count)
     images, value_range = read_pictures(run, shown.ids, data_dir)
     kept, power = run.mask["mask"], style.power_of_ten(shown.margins)
     left_out = int(np.isnan(run.normalised(run.margins.epochs.size - 1))[kept].sum())
     note = f" ({left_out:,} not finite, left out)" if left_out else ""
-    return figure(images, shown, value_range, f"{len(shown.ids)} smallest normalised margins{style.unit(power)} of "
-                  f"{int(kept.sum()):,} {'kept ' if run.removals else ''}training examples, epoch {shown.epoch}{note}")
+    title = (f"{len(shown.ids)} smallest normalised margins{style.unit(power)} of {int(kept.sum()):,} "
+             f"{'kept ' if run.removals else ''}training examples, epoch {shown.epoch}{note}")
+    return draw_figure(images, shown, value_range, title)
 
 
 def write_ids(run: Recorded, folder: pathlib.Path) -> pathlib.Path:

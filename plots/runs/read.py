@@ -60,8 +60,8 @@ def choose_epochs(epochs: np.ndarray, separation: int | None, most: int = 60) ->
       Rows, ascending.
     """
     rows = np.linspace(0, epochs.size - 1, min(most, epochs.size)).round().astype(int)
-    found = np.flatnonzero(epochs == separation) if separation is not None else np.array([], int)
-    if found.size and found[0] not in rows:
-        inner = 1 + np.argmin(np.abs(rows[1:-1] - found[0])) if rows.size > 2 else 0
-        rows[inner] = found[0]
+    places = np.flatnonzero(epochs == separation) if separation is not None else np.array([], int)
+    if places.size and places[0] not in rows:
+        inner = 1 + np.argmin(np.abs(rows[1:-1] - places[0])) if rows.size > 2 else 0
+        rows[inner] = places[0]
     return np.unique(rows)

@@ -64,7 +64,7 @@ def need_course(run: Recorded, what: str) -> None:
                       "compress.keep=0")
 
 
-def gather(run: Recorded, what: str = "figure 7") -> Tracks:
+def compute_tracks(run: Recorded, what: str = "figure 7") -> Tracks:
     """Picks the groups, of 200 examples or a third of all, and reads their margins record by record.
 
     Args:
@@ -145,7 +145,7 @@ def finish(fig: Figure, top: Axes, bottom: Axes, tracks: Tracks, groups: tuple[s
     drawn = [(int(epoch), float(np.min(shown)), float(np.max(shown))) for epoch, shown in (
         (epoch, read.finite(np.concatenate([tracks.margins[name][row] for name in groups])))
         for row, epoch in enumerate(tracks.epochs))
-        if shown.size]
+             if shown.size]
     limits, beyond = style.frame(top, drawn)
     top.axhline(0, color=style.GREY, linewidth=0.6, zorder=1)
     top.set_ylabel(style.margin_axis(top.yaxis, limits))
@@ -175,7 +175,7 @@ PAIRS = (("smallest", "middle"), ("smallest", "largest"))
 
 
 @style.styled
-def fig07_figure(shown: Tracks, paper: int) -> Figure:
+def draw_groups(shown: Tracks, paper: int) -> Figure:
     """Draws a thin line for each example and a thick median for each group, and below the order of two groups.
 
     Args:
@@ -212,7 +212,7 @@ def fig07_figure(shown: Tracks, paper: int) -> Figure:
     return fig
 
 
-def numbers(shown: Tracks, paper: int) -> str:
+def numbers_json(shown: Tracks, paper: int) -> str:
     """The shares of pairs in final order, by epoch, and the ids of the groups, as JSON."""
     content: dict[str, Any] = {
         "examples": shown.examples, "ranked_at_epoch": int(shown.epochs[-1]), "separation_epoch": shown.separation,
@@ -226,7 +226,7 @@ def numbers(shown: Tracks, paper: int) -> str:
 
 
 @style.styled
-def fig16_figure(shown: Tracks, group: str, paper: int) -> Figure:
+def draw_group(shown: Tracks, group: str, paper: int) -> Figure:
     """Draws a line for each example, and below the rank correlation with the end: before there is order, colours mix.
 
     Args:

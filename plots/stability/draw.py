@@ -46,13 +46,13 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
 def _fig11(workdir: pathlib.Path, config: dict[str, Any], name: str) -> list[pathlib.Path]:
     table, path = read_table(workdir, "trials.csv"), workdir / "continued.json"
     continued = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    numbers, folder = fig11.gather(table, continued), workdir / "figures"
-    paths = style.save(fig11.figure(numbers, config["stability"]["epochs"], where(config)), folder, name)
-    return [*paths, fig11.write_json(numbers, folder, name)]
+    numbers, folder = fig11.compute_numbers(table, continued), workdir / "figures"
+    paths = style.save(fig11.draw_figure(numbers, config["stability"]["epochs"], where(config)), folder, name)
+    return [*paths, fig11.write_numbers(numbers, folder, name)]
 
 
 def _appendix_b(workdir: pathlib.Path, _: dict[str, Any], name: str) -> list[pathlib.Path]:
-    return [appendix_b.write(workdir, workdir / "figures", name)]
+    return [appendix_b.write_tables(workdir, workdir / "figures", name)]
 
 
 # The table that each needs, and what draws it.

@@ -61,7 +61,7 @@ class Fig11Data(NamedTuple):
     continued: dict[str, Any]
 
 
-def gather(table: Table, continued: dict[str, Any]) -> Fig11Data:
+def compute_numbers(table: Table, continued: dict[str, Any]) -> Fig11Data:
     """Means over trials with percentile intervals of a bootstrap over the numbers of the trials.
 
     Trials of one number take in the same test point, and are drawn together. Where a choice always replaces the same
@@ -139,7 +139,7 @@ def verdicts(numbers: Fig11Data) -> dict[str, str]:
     return {name: paper.OPEN if few else paper.above(numbers.more[name][_OTHER]) for name in paper.FIG11_CLAIMS}
 
 
-def write_json(numbers: Fig11Data, folder: pathlib.Path, name: str) -> pathlib.Path:
+def write_numbers(numbers: Fig11Data, folder: pathlib.Path, name: str) -> pathlib.Path:
     """Writes the numbers of the figure; differences in the unit of their quantity, as in trials.csv."""
     judged = verdicts(numbers)
     content = {
@@ -179,11 +179,11 @@ _CLAIM = "claim of the paper: the point of smallest margin changes test loss and
 
 
 @style.styled
-def figure(numbers: Fig11Data, epochs: int, data: str) -> Figure:
+def draw_figure(numbers: Fig11Data, epochs: int, data: str) -> Figure:
     """Draws a panel per quantity: mean absolute and mean signed difference of each choice.
 
     Args:
-      numbers: of `gather`.
+      numbers: of `compute_numbers`.
       epochs: for which the networks were trained on.
       data: the name of the data set.
 

@@ -289,7 +289,7 @@ _LINE = 140  # characters of a note that fit below
 
 
 @style.styled
-def figure(judged: Verdicts, moment: str, data: str) -> Figure:
+def draw_forest(judged: Verdicts, moment: str, data: str) -> Figure:
     """Draws a row per measure, grouped by kind, and a column per statistic.
 
     Args:

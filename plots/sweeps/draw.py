@@ -75,14 +75,14 @@ def _at_moments(draw_one: Callable[[Sweep, Moment, str], list[pathlib.Path]]) ->
 
 
 def _fig02(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
-    numbers, folder = fig02.gather(sweep, moment, audit.read_audit(sweep.workdir)), sweep.workdir / "figures"
-    paths = style.save(fig02.figure(numbers, where(sweep.config)), folder, name)
-    return [*paths, fig02.write_json(numbers, folder, name)]
+    numbers, folder = fig02.compute_numbers(sweep, moment, audit.read_audit(sweep.workdir)), sweep.workdir / "figures"
+    paths = style.save(fig02.draw_figure(numbers, where(sweep.config)), folder, name)
+    return [*paths, fig02.write_numbers(numbers, folder, name)]
 
 
 def _forest(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
     judged = audit.verdicts(audit.read_audit(sweep.workdir), moment.name, "test_error")
-    return style.save(audit.figure(judged, moment.name, where(sweep.config)), sweep.workdir / "figures", name)
+    return style.save(audit.draw_forest(judged, moment.name, where(sweep.config)), sweep.workdir / "figures", name)
 
 
 def _audit_table(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
@@ -91,47 +91,47 @@ def _audit_table(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
 
 
 def _overlaps(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
-    return style.save(overlaps.from_sweep(sweep, moment, where(sweep.config)), sweep.workdir / "figures", name)
+    return style.save(overlaps.draw_sweep(sweep, moment, where(sweep.config)), sweep.workdir / "figures", name)
 
 
 def _fig06(sweep: Sweep, name: str, options: Options) -> list[pathlib.Path]:
     pair, folder = fig06.read_pair(sweep, options.networks), sweep.workdir / "figures"
-    paths = style.save(fig06.figure(pair, where(sweep.config)), folder, name)
-    return [*paths, fig06.write_json(pair, folder, name)]
+    paths = style.save(fig06.draw_figure(pair, where(sweep.config)), folder, name)
+    return [*paths, fig06.write_numbers(pair, folder, name)]
 
 
 def _pictures(sweep: Sweep, name: str, options: Options) -> list[pathlib.Path]:
     pair = fig06.read_pair(sweep, options.networks)
-    return style.save(fig06.from_pair(pair, options.data_dir), sweep.workdir / "figures", name)
+    return style.save(fig06.draw_pair_pictures(pair, options.data_dir), sweep.workdir / "figures", name)
 
 
 def _fig01(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
-    numbers, folder = fig01.gather(sweep), sweep.workdir / "figures"
-    return [*style.save(fig01.figure(numbers, where(sweep.config)), folder, name),
-            fig01.write_json(numbers, folder, name)]
+    numbers, folder = fig01.compute_numbers(sweep), sweep.workdir / "figures"
+    return [*style.save(fig01.draw_figure(numbers, where(sweep.config)), folder, name),
+            fig01.write_numbers(numbers, folder, name)]
 
 
 def _fig12(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
-    numbers, folder = fig12.gather(sweep), sweep.workdir / "figures"
-    return [*style.save(fig12.figure(numbers, where(sweep.config)), folder, name),
-            fig12.write_json(numbers, folder, name)]
+    numbers, folder = fig12.compute_numbers(sweep), sweep.workdir / "figures"
+    return [*style.save(fig12.draw_figure(numbers, where(sweep.config)), folder, name),
+            fig12.write_numbers(numbers, folder, name)]
 
 
 def _fig03(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
-    return style.save(fig03.from_sweep(sweep), sweep.workdir / "figures", name)
+    return style.save(fig03.draw_sweep(sweep), sweep.workdir / "figures", name)
 
 
 def _by_class(batch_norm: bool) -> Draw:
     def inside(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
-        return style.save(fig03.by_class(sweep, batch_norm, name), sweep.workdir / "figures", name)
+        return style.save(fig03.draw_by_class(sweep, batch_norm, name), sweep.workdir / "figures", name)
 
     return inside
 
 
 def _flatness(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
-    cells, folder = flatness.gather(sweep), sweep.workdir / "figures"
-    return [*style.save(flatness.figure(cells, where(sweep.config)), folder, name),
-            *flatness.write(cells, folder, name)]
+    cells, folder = flatness.compute_cells(sweep), sweep.workdir / "figures"
+    return [*style.save(flatness.draw_figure(cells, where(sweep.config)), folder, name),
+            *flatness.write_tables(cells, folder, name)]
 
 
 # The pictures last: they alone need the data set, which may not lie on the machine that draws.

@@ -71,7 +71,7 @@ class Fig02Data(NamedTuple):
     all_covered: dict[str, bool]
 
 
-def gather(sweep: Sweep, moment: Moment, audit: Table) -> Fig02Data:
+def compute_numbers(sweep: Sweep, moment: Moment, audit: Table) -> Fig02Data:
     """Reads and computes what figure 2 shows.
 
     Args:
@@ -131,7 +131,7 @@ def bins(rows: Table) -> list[Bin]:
                 rows["network"][part].astype(int).tolist()) for part, error in zip(parts, errors)]
 
 
-def write_json(numbers: Fig02Data, folder: pathlib.Path, name: str) -> pathlib.Path:
+def write_numbers(numbers: Fig02Data, folder: pathlib.Path, name: str) -> pathlib.Path:
     """Writes the numbers of the figure: claims, Spearman's correlations above 0 where they support one, bins."""
     rows, moment = numbers.rows, numbers.moment
 
@@ -209,11 +209,11 @@ _LINE = 74  # characters of a note that fit into a column
 
 
 @style.styled
-def figure(numbers: Fig02Data, data: str) -> Figure:
+def draw_figure(numbers: Fig02Data, data: str) -> Figure:
     """Draws the three panels of figure 2.
 
     Args:
-      numbers: of `gather`.
+      numbers: of `compute_numbers`.
       data: the name of the data set.
 
     Returns:

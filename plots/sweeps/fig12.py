@@ -41,8 +41,8 @@ class Fig12Data(NamedTuple):
     lost: tuple[int, ...]
 
 
-def gather(sweep: Sweep) -> Fig12Data:
-    """Reads and computes what figure 12 shows; raises as `fig01_numbers.gather`."""
+def compute_numbers(sweep: Sweep) -> Fig12Data:
+    """Reads and computes what figure 12 shows; raises as `fig01.compute_numbers`."""
     kinds = by_labels(sweep, "figure 12")
     moment = common_moment(sweep, kinds)
     rows = sweep.moments[moment].rows
@@ -65,14 +65,14 @@ def _separation_epoch(run: Recorded) -> int:
     return int(run.metrics["epoch"][-1]) if run.separation is None else run.separation
 
 
-def write_json(numbers: Fig12Data, folder: pathlib.Path, name: str) -> pathlib.Path:
+def write_numbers(numbers: Fig12Data, folder: pathlib.Path, name: str) -> pathlib.Path:
     """Writes the numbers of figure 12 with a verdict on each claim."""
 
-    def kind(which: str, own: Condition) -> dict[str, Any]:
+    def kind(which: str, condition: Condition) -> dict[str, Any]:
         last = [{column: paper.plain(run.metrics[column][-1]) for column in
-                 ("epoch", "train_error", "test_error", "train_loss", "rho", "margin_min")} for run in own.runs]
-        return {"random_fraction": own.values[0], "networks": own.networks, "seeds": own.seeds,
-                "diverged": own.diverged, "separation_epochs": [run.separation for run in own.runs],
+                 ("epoch", "train_error", "test_error", "train_loss", "rho", "margin_min")} for run in condition.runs]
+        return {"random_fraction": condition.values[0], "networks": condition.networks, "seeds": condition.seeds,
+                "diverged": condition.diverged, "separation_epochs": [run.separation for run in condition.runs],
                 "smallest_margin": {str(seed): paper.plain(value) for seed, value in numbers.smallest[which].items()},
                 "last": last}
 
@@ -84,17 +84,17 @@ def write_json(numbers: Fig12Data, folder: pathlib.Path, name: str) -> pathlib.P
             {"claim": paper.FIG12_CLAIMS["later"], "epochs_later": paper.row(numbers.later),
              "seeds_not_separated_with_random_labels": numbers.censored, "seeds_left_out": numbers.lost,
              "verdict": paper.above(numbers.later)}],
-        **{which: kind(which, own) for which, own in numbers.kinds.items()},
+        **{which: kind(which, condition) for which, condition in numbers.kinds.items()},
     }
     return style.write(folder / f"{name}.json", f"{json.dumps(content, indent=2)}\n".encode())
 
 
 @style.styled
-def figure(numbers: Fig12Data, data: str) -> Figure:
+def draw_figure(numbers: Fig12Data, data: str) -> Figure:
     """Draws smallest normalised margins, and below them errors, per epoch.
 
     Args:
-      numbers: what `fig12_numbers.gather` found.
+      numbers: of `compute_numbers`.
       data: the name of the data set.
 
     Returns:

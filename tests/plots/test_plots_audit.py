@@ -30,7 +30,7 @@ def test_every_measure_has_a_name_and_a_kind():
 def test_the_forest_shows_every_statistic(tmp_path):
     write_sweep(tmp_path / "s")
     found = audit.verdicts(audit.read_audit(tmp_path / "s"), "separation", "test_error")
-    fig = audit.figure(found, "separation", "digits")
+    fig = audit.draw_forest(found, "separation", "digits")
     keys = [key for key in MEASURES if ":" not in key and "absolute" not in key]
     for axes, statistic in zip(fig.axes, ("kendall", "partial_all", "sign_error", "cmi_corrected"), strict=True):
         middle = 0.5 if statistic == "sign_error" else 0.0
@@ -68,7 +68,7 @@ def test_a_page_holds_one_gamma_of_each_family_where_there_are_too_many():
 def test_an_audit_of_nothing_is_lacking(tmp_path):
     nothing = {"auc_mean": {"kendall": UNDEFINED}}
     with pytest.raises(Lacking, match="no measure orders the networks at data separation"):
-        audit.figure(nothing, "separation", "digits")
+        audit.draw_forest(nothing, "separation", "digits")
     write_sweep(tmp_path / "s", seeds=1)
     with pytest.raises(Lacking, match="too few networks had separated at data separation"):
         audit.verdicts(audit.read_audit(tmp_path / "s"), "separation", "test_error")

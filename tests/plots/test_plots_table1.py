@@ -83,7 +83,7 @@ def test_failed_cells_are_an_x_with_their_reason(tmp_path):
     assert "1 of 3" in random.notes[-1] and "11.81" in " ".join(main.notes)
     frozen = [float(row["drop"]) for row in read_rows(tmp_path, "cells.csv") if row["rule"] == "frozen"]
     assert f"Frozen at the removal: drop {np.mean(frozen):.2f} ± {expected(frozen)[1]:.2f} (3)." in main.notes
-    fig = table1.figure(cells, "convnet")
+    fig = table1.draw_figure(cells, "convnet")
     assert by_gid(fig.axes[0], "failed-smallest-after").get_xdata().size == 1
     np.testing.assert_array_equal(by_gid(fig.axes[1], "paper").get_ydata(), [0.46, 0.86, 4.21, 4.84, 22.18, 25.15])
 
@@ -101,7 +101,7 @@ def test_settings_without_a_full_run_or_with_several_counts(tmp_path):
     write_table(tmp_path, "cells.csv", [lone])
     grid = table1.build(read_table(tmp_path, "cells.csv"), "convnet")[0]
     assert grid.headings == ["batch size", "learning rate 0.05"] and grid.lines == [["all kept", "–"]]
-    assert "too few" in grid.notes[-1] and table1.figure(read_table(tmp_path, "cells.csv"), "convnet").axes
+    assert "too few" in grid.notes[-1] and table1.draw_figure(read_table(tmp_path, "cells.csv"), "convnet").axes
     write_table(tmp_path, "cells.csv", [{**lone, "kept": 100}])
     fewer = table1.build(read_table(tmp_path, "cells.csv"), "convnet")[0]
     assert "The paper kept 200, this grid 100." in fewer.notes
