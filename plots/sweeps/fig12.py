@@ -103,7 +103,7 @@ def draw_figure(numbers: Fig12Data, data: str) -> Figure:
     """
     fig = style.new_figure(style.SINGLE, 4.7)
     top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
-    fig.suptitle(f"Smallest margin on {data}\n{_told(numbers)}", fontsize=7)
+    fig.suptitle(f"Smallest margin on {data}\n{_claims_text(numbers)}", fontsize=7)
     for name, kind in numbers.kinds.items():
         _lines(top, name, kind, "margin_min", "-", f"{name} labels")
         _lines(bottom, name, kind, "test_error", "-", "test")
@@ -158,7 +158,7 @@ def _scale(axes: Axes, numbers: Fig12Data) -> None:
     axes.set_ylabel(style.MARGIN + (f"\n(log beyond $\\pm 10^{{{power}}}$)" if linear else ""))
 
 
-def _told(numbers: Fig12Data) -> str:
+def _claims_text(numbers: Fig12Data) -> str:
     larger, later = paper.above(numbers.larger), paper.above(numbers.later)
     epochs = tables.interval_text(numbers.later, 0)
     more = "at least " if numbers.censored else ""

@@ -93,7 +93,7 @@ class Cell(NamedTuple):
         return name_of(*self.kind.values)
 
     def change(self, measure: str, group: int = 0) -> Estimate:
-        """`Course.change` over seeds, one of which has no interval; `group` 0 is all examples, 1 + c the class c."""
+        """The change over seeds, one of which has no interval; `group` 0 is all examples, 1 + c the class c."""
         return estimates.t_interval(np.array([course.change(measure)[group] for course in self.courses]))
 
 

@@ -15,6 +15,7 @@ from margin_jax.run_folder import read as records
 from margin_jax.run_folder import tables as columns
 from margin_jax.run_folder.read import Recorded, read_run
 from margin_jax.run_folder.tables import Table
+from margin_jax.theory.distribution import normalised_margins
 from plots import style
 from plots.style import Lacking
 
@@ -79,7 +80,7 @@ class Sweep:
         column = f"log_rho:{moment.mode}"
         with np.errstate(over="ignore", invalid="ignore"):
             rho = np.exp(row[column][0]) if column in row else row["rho"][0]
-            normalised = margins.margins[at[0]].astype(np.float64) / rho
+            normalised = normalised_margins(margins.margins[at[0]].astype(np.float64), rho)
         return normalised if np.isfinite(rho) and rho > 0 else np.full_like(normalised, np.nan)
 
 
