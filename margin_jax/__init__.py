@@ -19,9 +19,10 @@ _NAMES = {
     "errors": ("InputError", "DivergedError"),
     "config": ("default_config",),
     # margins and their distribution
-    "theory.margins": ("margin", "margins", "network_margins", "normalised_margins", "margin_curve", "separated",
-                       "support_set", "overlap", "ramp_loss", "auc_mean", "auc_ramp", "auc_tail", "small_margin_count"),
-    "theory.flatness": ("coefficient_of_variation", "relative_iqr"),
+    "theory.margins": ("margin", "margins", "network_margins"),
+    "theory.distribution": ("normalised_margins", "margin_curve", "separated", "support_set", "overlap", "ramp_loss",
+                            "auc_mean", "auc_ramp", "auc_tail", "small_margin_count", "coefficient_of_variation",
+                            "relative_iqr"),
     "theory.norms": ("layer_norm", "layer_norms", "rho", "rho_factors", "normalised_params"),
     # which examples: scores, rules, masks
     "theory.scores": ("el2n", "grand", "network_grand", "Dynamics", "fresh_dynamics", "present", "forgetting", "aum"),

@@ -1,6 +1,6 @@
-"""Numbers of the paper printed beside ours (Banburski et al. 2021); drops in points; CIFAR-10 if nothing is said.
+"""Numbers of the paper printed beside ours (Banburski et al. 2021), and what a 95% interval says of its claims.
 
-What a 95% interval says of a claim of the paper, in figures and in the JSON beside them.
+Drops are in points; CIFAR-10 if nothing is said.
 """
 
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from margin_jax.statistics.estimates import MeanInterval
+from margin_jax.statistics.estimates import Estimate
 
 MODELS = {"convnet": "ConvNet", "densenet": "DenseNet-BC"}
 FAILED = math.nan  # the table prints an X
@@ -42,14 +42,14 @@ def table1_drop(model: str, optimizer: str, learning_rate: float, batch_size: in
 FIG02_CLAIMS = {"curves": "smaller test error, higher and steeper curve",
                 "count": "more small margins, larger test error", "auc": "larger area, smaller test error",
                 "init_std": "larger std, larger test error"}
-FIG02_NETWORKS, FIG02_CURVES, FIG02_BINS = 100, 7, 10
+FIG02_CURVES, FIG02_BINS = 7, 10
 FIG02_GAMMAS = {"count": 0.01, "auc": 0.1}  # of normalised margins, rho over convolutional layers
 # Figure 6 and section 5, two networks on CIFAR-2 of init std 0.01: test errors, overlap@200 (text and caption differ).
 FIG06_ERRORS = (3.54, 4.65)
 FIG06_OVERLAP = (60, 63)
-# Figures 7 and 15: the epoch of data separation at batch size 1. Figures 8 and 9: that of figure 8, the last epochs.
+# Figures 7 and 15: the epoch of data separation at batch size 1. Figures 8 and 9: the last epochs.
 FIG07_SEPARATION, FIG15_SEPARATION = 40, 60
-FIG08_SEPARATION, FIG08_LAST, FIG09_LAST = 25, 60, 100
+FIG08_LAST, FIG09_LAST = 60, 100
 # Share (%) of the final smallest margins present at data separation, by their number; section 5 repeats the 40.
 SUPPORT_PRESENT = {"fig08": {20: 55}, "fig09": {20: 85, 100: 40}}
 # Figures 1 and 12, natural and random labels on CIFAR-10 (sections 4.1 and C.3): claims, and how many of the 100
@@ -70,15 +70,14 @@ FIG11_TRIALS = 1000
 REPRODUCED, NOT, OPEN = "reproduced", "not reproduced", "open"
 
 
-def above(interval: MeanInterval) -> str:
+def above(estimate: Estimate) -> str:
     """The verdict on the claim that a quantity is above 0: open where its interval holds 0, or there is none."""
-    low, high = interval.mean - interval.half, interval.mean + interval.half
-    return REPRODUCED if low > 0 else NOT if high < 0 else OPEN  # NaN is neither
+    return REPRODUCED if estimate.low > 0 else NOT if estimate.high < 0 else OPEN  # NaN is neither
 
 
-def inside(stated: float, interval: tuple[float, float]) -> str:
+def inside(stated: float, estimate: Estimate) -> str:
     """The verdict on a number that the paper states: reproduced where it lies in our interval."""
-    return REPRODUCED if interval[0] <= stated <= interval[1] else NOT
+    return REPRODUCED if estimate.low <= stated <= estimate.high else NOT
 
 
 def together(verdicts: Sequence[str]) -> str:
@@ -91,7 +90,6 @@ def plain(number: float) -> float | None:
     return float(number) if np.isfinite(number) else None
 
 
-def row(interval: MeanInterval) -> dict[str, Any]:
-    """An interval for JSON: mean, ends and count; None for what there is not."""
-    mean, half = float(interval.mean), float(interval.half)
-    return {"mean": plain(mean), "low": plain(mean - half), "high": plain(mean + half), "n": int(interval.n)}
+def row(mean: Estimate) -> dict[str, Any]:
+    """A mean for JSON: mean, ends and count; None for what there is not."""
+    return {"mean": plain(mean.value), "low": plain(mean.low), "high": plain(mean.high), "n": int(mean.n)}

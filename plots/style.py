@@ -1,6 +1,6 @@
 """One look for every figure: a paper column's width, readable type, colours safe for colour-blind readers.
 
-The two scales that figures share: epochs as colours, margins in a power of ten.
+Also the scales that figures share, epochs as colours and margins in a power of ten, and how files are written.
 """
 
 import functools
@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
@@ -22,8 +22,8 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from margin_jax.errors import InputError
-from margin_jax.statistics.estimates import t_interval
+from margin_jax.errors import InputError, nearest
+from margin_jax.statistics.estimates import half_width, t_interval
 
 SINGLE, DOUBLE = 3.3, 6.8  # inches: one and two columns of a paper
 BLUE, ORANGE, GREEN, VERMILLION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#767676"  # Okabe and Ito
@@ -38,6 +38,57 @@ RC = {
 # absl shows INFO messages, and writing a PDF gives a dozen of them on how its fonts were cut down.
 logging.getLogger("fontTools").setLevel(logging.WARNING)
 _P, _R = ParamSpec("_P"), TypeVar("_R")
+_log = logging.getLogger(__name__)
+
+
+class Lacking(InputError):
+    """A folder that is whole, but not made for a figure: too few networks, epochs or examples, or some left out."""
+
+    silent = False  # whether the figure is left out without a word unless it was asked for
+
+
+def check_names(names: Iterable[str], figures: Iterable[str], refusal: str) -> None:
+    """Checks names of figures.
+
+    Args:
+      names: asked for.
+      figures: those that there are.
+      refusal: starts the message, such as "a sweep has no figure".
+
+    Raises:
+      InputError: a name that is not among them, with the nearest one.
+    """
+    figures = list(figures)
+    for name in names:
+        if name not in figures:
+            raise InputError(f"{refusal} {name!r}; nearest is {nearest(name, figures)!r} of {', '.join(figures)}")
+
+
+def draw_all(figures: Mapping[str, Callable[[], list[pathlib.Path]]], asked: bool) -> list[pathlib.Path]:
+    """Draws one figure after the other.
+
+    Args:
+      figures: name to what draws it and returns the files that it wrote.
+      asked: whether they were asked for by name; else what a folder is not made for is left out with a line.
+
+    Returns:
+      All files written.
+
+    Raises:
+      InputError: what a figure refuses, with its name and the files written before.
+    """
+    paths: list[pathlib.Path] = []
+    for name, draw_figure in figures.items():
+        try:
+            paths += draw_figure()
+        except InputError as error:
+            if isinstance(error, Lacking) and not asked:
+                if not error.silent:
+                    _log.warning("%s is left out: %s", name, error)
+                continue
+            done = f"; drawn without it: {', '.join(map(str, paths))}" if paths else ""
+            raise InputError(f"{name}: {error}{done}") from error
+    return paths
 
 
 def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -190,9 +241,8 @@ def band(values: np.ndarray, axis: int = 0) -> tuple[Any, Any]:
       values: (S, ...) float; NaN is left out.
       axis: the axis of the seeds.
     """
-    mean, half, n = t_interval(values, axis)
-    half = np.where(n >= 3, half, np.nan)
-    return mean - half, mean + half
+    mean = t_interval(values, axis)
+    return np.where(mean.n >= 3, mean.low, np.nan), np.where(mean.n >= 3, mean.high, np.nan)
 
 
 def ends(values: np.ndarray, axis: int = 0) -> tuple[Any, Any]:
@@ -205,9 +255,9 @@ def ends(values: np.ndarray, axis: int = 0) -> tuple[Any, Any]:
       axis: the axis of the seeds.
     """
     values = np.asarray(values, np.float64)
-    mean, half, n = t_interval(values, axis)
+    mean, half = t_interval(values, axis), half_width(values, axis)
     good = np.isfinite(values)
     span = np.where(good, values, -np.inf).max(axis, initial=-np.inf) - np.where(good, values, np.inf).min(
         axis, initial=np.inf)
-    reach = np.where(n > 1, np.minimum(half, 1.5 * span), 0.0)
-    return mean - reach, mean + reach
+    reach = np.where(mean.n > 1, np.minimum(half, 1.5 * span), 0.0)
+    return mean.value - reach, mean.value + reach

@@ -1,7 +1,4 @@
-"""Tables of text as Markdown and as LaTeX.
-
-A table of text below the panels of a figure, its rows marked as the lines above are.
-"""
+"""Tables of text: as Markdown, as LaTeX, and below the panels of a figure with its rows marked as the lines are."""
 
 import textwrap
 from collections.abc import Sequence
@@ -10,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from margin_jax.statistics.estimates import MeanInterval
+from margin_jax.statistics.estimates import Estimate
 from plots import style
 from plots.compress.read import Look
 
@@ -75,7 +72,7 @@ class Column(NamedTuple):
     side: str = "right"
 
 
-class Row(NamedTuple):
+class TextRow(NamedTuple):
     """The text of each column, and the marker before the first; no marker without a look."""
 
     texts: Sequence[str]
@@ -93,7 +90,7 @@ def height(rows: int, notes: int) -> float:
     return LINE * (rows + notes + 1.6)
 
 
-def draw(axes: Axes, columns: Sequence[Column], rows: Sequence[Row], notes: Sequence[str] = ()) -> None:
+def draw(axes: Axes, columns: Sequence[Column], rows: Sequence[TextRow], notes: Sequence[str] = ()) -> None:
     """Draws the table into empty axes of `height(len(rows), len(notes))` inches; notes stand below it."""
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(len(rows) + len(notes) + 1.0, -0.6))
@@ -112,9 +109,9 @@ def draw(axes: Axes, columns: Sequence[Column], rows: Sequence[Row], notes: Sequ
         text.set_in_layout(False)  # their places are given; the layout would make room for them by narrowing the axes
 
 
-def interval_text(interval: MeanInterval, digits: int = 2, sign: bool = False) -> str:
+def interval_text(mean: Estimate, digits: int = 2, sign: bool = False) -> str:
     """Such as "0.45 ± 0.30", "0.45" from one value, "–" from none; `sign` writes a plus too."""
-    if not np.isfinite(interval.mean):
+    if not np.isfinite(mean.value):
         return "–"
-    mean = style.signed(f"{interval.mean:{'+' if sign else ''}.{digits}f}")
-    return f"{mean} ± {interval.half:.{digits}f}" if np.isfinite(interval.half) else mean
+    text = style.signed(f"{mean.value:{'+' if sign else ''}.{digits}f}")
+    return f"{text} ± {mean.half:.{digits}f}" if np.isfinite(mean.half) else text

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "bench": {"run_folder", "config", "training", "theory", "models", "statistics", "data", "experiments", *GROUND},
     "cli": {"config"},
 }
-PLOTS_MAY_IMPORT = {"run_folder.read", "run_folder.tables", "statistics", "theory.flatness", "data", "errors"}
+PLOTS_MAY_IMPORT = {"run_folder.read", "run_folder.tables", "statistics", "theory.distribution", "data", "errors"}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 
 

@@ -1,10 +1,7 @@
-"""Numbers of one recorded epoch and of the whole run, in float64 on the host.
+"""What a run leaves of itself: a row of metrics.csv for each record, summary.json at its end, lines on a terminal.
 
-rho is the product of many norms and overflows float32 for deep networks, so that margins are normalised here.
-
-summary.json of a run: what happened, the final numbers, the margin distribution.
-
-What a person sees while a run goes on: a tqdm bar on a terminal, plain lines elsewhere.
+Numbers are taken in float64 on the host, by the functions of `margin_jax.theory.distribution`: rho is the product of
+many norms and overflows float32 for deep networks.
 """
 
 import pathlib
@@ -20,12 +17,13 @@ from margin_jax.experiments.schedule import Progress, moment_missed
 from margin_jax.models.network import Params
 from margin_jax.run_folder import read
 from margin_jax.run_folder.tables import rule_name
-from margin_jax.theory import margins, norms
+from margin_jax.theory import distribution, norms
+from margin_jax.theory.distribution import auc_mean, normalised_margins
 from margin_jax.training.evaluate import Evaluation
 
 
 def host_rho(params: Params, section: Any) -> float:
-    """rho in float64 from the config's section `rho`."""
+    """`norms.rho` in float64 from the config's section `rho`: that of a deep network is infinite in float32."""
     factors = norms.rho_factors(params, section.mode, section.norm, section.p)
     return float(np.prod(np.asarray(factors, np.float64)))
 
@@ -57,8 +55,8 @@ def metrics_row(epoch: int, train: Evaluation, test: Evaluation, mask: np.ndarra
         "test_loss": float(np.asarray(test.losses, np.float64).mean()),
         "test_error": _error(np.asarray(test.margins)),
         "rho": rho,
-        "margin_min": float(margins.min() / rho),
-        "margin_auc": float(margins.mean() / rho),
+        "margin_min": float(normalised_margins(distribution.smallest(margins), rho)),
+        "margin_auc": float(normalised_margins(auc_mean(margins), rho)),
         "kept": int(mask.sum()),
         "seconds": round(seconds, 3),
     }
@@ -100,9 +98,9 @@ def _gamma_row(raw: jax.Array, rho: float, unit: str, value: float, gamma: float
                    "whole curve and all examples are in the tail")
     elif gamma < low:
         warning = f"gamma {gamma:.3g} is below the smallest normalised margin {low:.3g}: auc_ramp is 1"
-    return {"unit": unit, "value": value, "gamma": gamma, "auc_ramp": float(margins.auc_ramp(raw, reach)),
-            "auc_tail": float(margins.auc_tail(raw, reach)) / rho,
-            "small_margin_count": int(margins.small_margin_count(raw, reach)), "warning": warning}
+    return {"unit": unit, "value": value, "gamma": gamma, "auc_ramp": float(distribution.auc_ramp(raw, reach)),
+            "auc_tail": float(distribution.auc_tail(raw, reach)) / rho,
+            "small_margin_count": int(distribution.small_margin_count(raw, reach)), "warning": warning}
 
 
 def describe_distribution(margins: np.ndarray, rho: float, section: Any) -> dict[str, Any]:
@@ -116,19 +114,19 @@ def describe_distribution(margins: np.ndarray, rho: float, section: Any) -> dict
     Returns:
       A dictionary ready for JSON. With a median <= 0 relative gammas mean nothing and are left out.
     """
-    normalised = np.asarray(margins, np.float64) / rho
+    normalised = normalised_margins(np.asarray(margins, np.float64), rho)
     median, low, high = (float(f(normalised)) for f in (np.median, np.min, np.max))
     raw = jax.numpy.asarray(margins)
     rows = [_gamma_row(raw, rho, "absolute", float(g), float(g), low, high) for g in section.absolute]
     if median > 0:
         rows += [_gamma_row(raw, rho, "median", float(g), float(g) * median, low, high) for g in section.relative]
     return {"examples": int(margins.size), "smallest": low, "median": median, "largest": high,
-            "auc_mean": float(normalised.mean()), "gammas": rows}
+            "auc_mean": float(auc_mean(normalised)), "gammas": rows}
 
 
 def _row(metrics: dict[str, np.ndarray], epoch: int) -> dict[str, float] | None:
-    found = np.flatnonzero(metrics["epoch"] == epoch)
-    return {name: column[found[0]].item() for name, column in metrics.items()} if found.size else None
+    places = np.flatnonzero(metrics["epoch"] == epoch)
+    return {name: column[places[0]].item() for name, column in metrics.items()} if places.size else None
 
 
 def summarise_run(config: Any, workdir: pathlib.Path, progress: Progress, status: str,
@@ -175,7 +173,7 @@ class Reporter:
 
     def __init__(self, total: int, done: int, every_seconds: float, unit: str = "epoch") -> None:
         """Args: total epochs expected at most, epochs done before, seconds between plain lines, what is counted."""
-        self._every, self._told, self._unit = every_seconds, -float("inf"), unit
+        self._every, self._shown, self._unit = every_seconds, -float("inf"), unit
         self._first: tuple[int, float] | None = None  # epoch and time after compilation, from which pace is measured
         self._total, self._terminal = total, sys.stderr.isatty()
         self._bar = tqdm(total=total, initial=done, unit=unit, dynamic_ncols=True, disable=not self._terminal)
@@ -200,8 +198,8 @@ class Reporter:
         self._bar.update(epoch - self._bar.n)
         now = time.monotonic()
         self._first = self._first or (epoch, now)
-        if not self._terminal and now - self._told >= self._every:
-            self._told = now
+        if not self._terminal and now - self._shown >= self._every:
+            self._shown = now
             self.say(f"{self._unit} {epoch}/{self._total}  " + "  ".join(f"{k} {v}" for k, v in fields.items())
                      + self._left(epoch, now))
 

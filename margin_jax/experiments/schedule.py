@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from margin_jax.theory.distribution import separated, support_set
 from margin_jax.theory.selection import kept_counts
 
 
@@ -62,10 +63,11 @@ def measured(config: Any, epoch: int, progress: Progress, margins: np.ndarray) -
       margins: (N,) raw margins; normalised ones would order alike.
     """
     kept = np.flatnonzero(progress.mask)
-    cleared = bool(np.all(margins[kept] > 0))
+    cleared = bool(separated(margins, progress.mask))
     size = min(progress.support.size, kept.size)
     support = np.full(progress.support.size, -1, np.int32)
-    support[:size] = np.sort(kept[np.argsort(margins[kept], kind="stable")[:size]])
+    if size:
+        support[:size] = np.sort(support_set(margins[kept], kept, size))
     separation = np.int32(epoch) if cleared and progress.separation_epoch < 0 else progress.separation_epoch
     shared = np.isin(support[:size], progress.support).sum()
     still = cleared and size > 0 and shared >= config.stop.overlap * size

@@ -1,7 +1,4 @@
-"""Which networks a sweep trains.
-
-The records of networks that are trained together: an ordinary run folder for each, and what is measured of it.
-"""
+"""The networks of a sweep: which they are, and the run folder of each with what is measured of it."""
 
 import itertools
 import json
@@ -80,14 +77,14 @@ def members(config: Any) -> list[Member]:
 
 def member_config(config: Any, member: Member) -> Any:
     """The config with which launch/train.py would train a network of the sweep alone."""
-    own = config.copy_and_resolve_references()
-    own.sweep = default_config().sweep
-    own.seed, own.optimizer.learning_rate, own.optimizer.weight_decay = (member.seed, member.learning_rate,
-                                                                         member.weight_decay)
-    own.data.random_fraction, own.model.batch_norm = member.random_fraction, member.batch_norm
+    alone = config.copy_and_resolve_references()
+    alone.sweep = default_config().sweep
+    alone.seed, alone.optimizer.learning_rate = member.seed, member.learning_rate
+    alone.optimizer.weight_decay = member.weight_decay
+    alone.data.random_fraction, alone.model.batch_norm = member.random_fraction, member.batch_norm
     if member.init_std is not None:
-        own.model.init, own.model.init_std = "normal", member.init_std
-    return own
+        alone.model.init, alone.model.init_std = "normal", member.init_std
+    return alone
 
 
 MOMENTS_FILE = "moments.json"
@@ -98,20 +95,20 @@ def member_path(workdir: pathlib.Path, member: Member) -> pathlib.Path:
     return workdir / "networks" / f"{member.number:03d}"
 
 
-def moments_of(config: Any, found: Measured, train_loss: float, before: dict[str, Any]) -> list[str]:
+def moments_of(config: Any, record: Measured, train_loss: float, before: dict[str, Any]) -> list[str]:
     """Which of `tables.MOMENTS` a record is.
 
     Args:
       config: of the network.
-      found: the record.
+      record: of it.
       train_loss: mean loss of its training examples.
       before: the moments that have come already.
     """
-    limit, progress = config.sweep.train_loss, found.progress
-    here = {"separation": progress.separation_epoch == found.epoch, "loss": 0 < train_loss <= limit,
-            "convergence": progress.convergence_epoch == found.epoch,
-            "end": schedule.phase_over(config, found.epoch, progress)}
-    return [name for name, met in here.items() if met and name not in before]
+    limit, progress = config.sweep.train_loss, record.progress
+    reached = {"separation": progress.separation_epoch == record.epoch, "loss": 0 < train_loss <= limit,
+               "convergence": progress.convergence_epoch == record.epoch,
+               "end": schedule.phase_over(config, record.epoch, progress)}
+    return [name for name, met in reached.items() if met and name not in before]
 
 
 class MemberRecords:
@@ -153,16 +150,16 @@ class MemberRecords:
         stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         self._moments = {name: row for name, row in stored.items() if row["epoch"] <= epoch}
 
-    def observe(self, found: Measured) -> None:
+    def observe(self, record: Measured) -> None:
         """Appends a record, and notes the measures where it is a moment at which networks are compared."""
-        rho = recording.host_rho(found.params, self._config.rho)
-        row = recording.metrics_row(found.epoch, found.train, found.test, found.progress.mask, rho,
-                                   time.monotonic() - self._started)
-        kept = schedule.margins_due(self._config, found.epoch, found.progress)
-        moments = moments_of(self._config, found, row["train_loss"], self._moments)
-        self.folder.record(row, found.train.margins if kept or moments else None)
+        rho = recording.host_rho(record.params, self._config.rho)
+        row = recording.metrics_row(record.epoch, record.train, record.test, record.progress.mask, rho,
+                                    time.monotonic() - self._started)
+        kept = schedule.margins_due(self._config, record.epoch, record.progress)
+        moments = moments_of(self._config, record, row["train_loss"], self._moments)
+        self.folder.record(row, record.train.margins if kept or moments else None)
         if moments:
-            self._moments |= dict.fromkeys(moments, row | self._measure(found, self._origin, self._split))
+            self._moments |= dict.fromkeys(moments, row | self._measure(record, self._origin, self._split))
             self.folder.write_text(MOMENTS_FILE, json.dumps(self._moments, indent=2) + "\n")
 
     def finish(self, progress: Progress, diverged: dict[str, Any] | None) -> None:

@@ -1,10 +1,10 @@
-"""The networks of a sweep at one moment: what was measured of each, completed now that all are known.
+"""The results of a sweep: measures of each network, then tables, audit, overlaps and summary of all of them.
 
-The measures of one network of a sweep, under every rho that it has.
-
-The results of a sweep, from the run folders of its networks: tables, the audit, overlaps, the summary.
+Networks are measured when they get to a moment at which they are compared. What needs all of them, such as the pooled
+median, is added from their run folders when the last one is over.
 """
 
+import itertools
 import json
 import math
 import pathlib
@@ -25,6 +25,7 @@ from margin_jax.run_folder.tables import KINDS, VARIED, Row
 from margin_jax.statistics.audit import audit
 from margin_jax.theory import norms
 from margin_jax.theory.complexity import network_norms, norm_measures
+from margin_jax.theory.distribution import normalised_margins, overlap, support_set
 from margin_jax.theory.measures import (
     MEASURES,
     Gammas,
@@ -63,10 +64,10 @@ def make_measure(config: Any, job: Job,
         return map_pieces(lambda rows: job.network.logits(params, batch_stats, standardised(rows, train)),
                           (train.images,), job.piece)
 
-    def measure(found: Measured, initial: Params, split: Split) -> dict[str, Any]:
-        logits = np.asarray(all_logits(found.params, found.batch_stats, job.train))
-        weights = network_norms(found.params, initial, found.batch_stats, tuple(image_shape), geometry)
-        rhos = log_rhos(found.params, weights.spectral)
+    def measure(record: Measured, initial: Params, split: Split) -> dict[str, Any]:
+        logits = np.asarray(all_logits(record.params, record.batch_stats, job.train))
+        weights = network_norms(record.params, initial, record.batch_stats, tuple(image_shape), geometry)
+        rhos = log_rhos(record.params, weights.spectral)
         return {"log_rho": rhos,
                 "norms": norm_measures(weights, tenth_percentile(raw_margins(logits, split.labels))),
                 "margins": {mode: margin_measures(logits, split.labels, log_rho, gammas)
@@ -75,7 +76,7 @@ def make_measure(config: Any, job: Job,
     return measure
 
 
-class Moment(NamedTuple):
+class Compared(NamedTuple):
     """The networks that got to one moment.
 
     Attributes:
@@ -87,6 +88,9 @@ class Moment(NamedTuple):
     rows: list[Row]
     margins: np.ndarray
     ids: np.ndarray
+
+
+_MEASURED = "measured"  # the column of a row under which what was measured waits for the other networks
 
 
 def default_mode(config: Any, row: Row) -> str:
@@ -105,27 +109,28 @@ def identity(member: Member) -> Row:
         "batch_norm": int(member.batch_norm)}
 
 
-def read_moment(config: Any, chosen: list[Member], workdir: pathlib.Path, name: str) -> Moment:
+def read_moment(config: Any, chosen: list[Member], workdir: pathlib.Path, name: str) -> Compared:
     """Reads what the networks were at a moment; the pooled measures are added, now that all are known."""
     rows, margins, ids = [], [], np.empty(0, np.int64)
     for member in chosen:
         path = member_path(workdir, member)
         file = path / MOMENTS_FILE
         moments = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        here = moments.get(name)
-        if here is None:
+        measured = moments.get(name)
+        if measured is None:
             continue
         stored = read.read_margins(path)
         ids = stored.ids
-        margins.append(np.asarray(stored.margins[np.flatnonzero(stored.epochs == here["epoch"])[0]]))
+        margins.append(np.asarray(stored.margins[np.flatnonzero(stored.epochs == measured["epoch"])[0]]))
         summary = read.read_json(path, "summary.json")
-        rows.append(identity(member) | {"moment": name, **{k: here[k] for k in tables.NETWORKS if k in here}} | {
+        known = {column: measured[column] for column in tables.NETWORKS if column in measured}
+        rows.append(identity(member) | {"moment": name} | known | {
             "separation_epoch": _number(summary["separation_epoch"]),
-            "convergence_epoch": _number(moments.get("convergence", {}).get("epoch"))} | {"found": here})
-    moment = Moment(rows, np.stack(margins) if margins else np.empty((0, 0), np.float32), ids)
+            "convergence_epoch": _number(moments.get("convergence", {}).get("epoch")), _MEASURED: measured})
+    moment = Compared(rows, np.stack(margins) if margins else np.empty((0, 0), np.float32), ids)
     for kind in sorted({row["batch_norm"] for row in rows}):  # another architecture has another rho
-        here = np.array([row["batch_norm"] == kind for row in rows])
-        _add_measures(config, [row for row, own in zip(rows, here, strict=True) if own], moment.margins[here])
+        alike = np.flatnonzero([row["batch_norm"] == kind for row in rows])
+        _add_measures(config, [rows[place] for place in alike], moment.margins[alike])
     return moment
 
 
@@ -138,30 +143,31 @@ def _add_measures(config: Any, rows: list[Row], margins: np.ndarray) -> None:
 
     A norm that one of them lacks, such as that of the operators where the power iteration did not settle, is NaN there.
     """
-    measured = [row.pop("found") for row in rows]
-    default = default_mode(config, measured[0])
-    for mode in dict.fromkeys(mode for network in measured for mode in network["margins"]):
-        keys = next(network["margins"][mode] for network in measured if mode in network["margins"])
-        log_rhos = [network["log_rho"].setdefault(mode, math.nan) for network in measured]
-        normalised = margins.astype(np.float64) / np.exp(np.array(log_rhos)[:, None])
+    networks = [row.pop(_MEASURED) for row in rows]
+    default = default_mode(config, networks[0])
+    for mode in dict.fromkeys(mode for network in networks for mode in network["margins"]):
+        keys = next(network["margins"][mode] for network in networks if mode in network["margins"])
+        log_rhos = np.array([network["log_rho"].setdefault(mode, math.nan) for network in networks])
+        normalised = normalised_margins(margins.astype(np.float64), np.exp(log_rhos)[:, None])
         pooled = float(np.median(normalised[np.isfinite(log_rhos)]))
         prefix = "" if mode == default else f"{mode}:"
-        for row, network, curve in zip(rows, measured, normalised, strict=True):
-            own_rho = network["margins"].get(mode, dict.fromkeys(keys, math.nan))
+        for row, network, curve in zip(rows, networks, normalised, strict=True):
+            measured = network["margins"].get(mode, dict.fromkeys(keys, math.nan))
             of_pooled = {key: value if mode in network["margins"] else math.nan for key, value in
                          gamma_measures(curve, gammas_of(config), pooled).items() if "_pooled@" in key}
-            row |= {prefix + key: value for key, value in (own_rho | of_pooled).items()
+            row |= {prefix + key: value for key, value in (measured | of_pooled).items()
                     if mode == default or key not in ("training_loss", "inverse_margin")}
-    for row, network in zip(rows, measured, strict=True):
+    for row, network in zip(rows, networks, strict=True):
         row |= network["norms"] | {f"log_rho:{mode}": value for mode, value in network["log_rho"].items()}
 
 
-def overlaps(moment: Moment, k: int) -> np.ndarray:
-    """(R, R) float32: overlap@k of every two networks."""
-    order = np.lexsort((np.broadcast_to(moment.ids, moment.margins.shape), moment.margins))[:, :k]
-    member = np.zeros(moment.margins.shape, np.float32)
-    np.put_along_axis(member, order, 1, axis=1)
-    return member @ member.T / k
+def overlaps(moment: Compared, k: int) -> np.ndarray:
+    """(R, R) float32: `overlap` of the k smallest margins of every two networks."""
+    sets = [support_set(margins, moment.ids, k) for margins in moment.margins]
+    shared = np.ones((len(sets), len(sets)), np.float32)
+    for first, second in itertools.combinations(range(len(sets)), 2):
+        shared[first, second] = shared[second, first] = overlap(sets[first], sets[second])
+    return shared
 
 
 FEWEST = 5  # networks: fewer cannot be ranked with an interval
@@ -170,29 +176,30 @@ OVERLAPS = (20, 200)
 
 def merge(config: Any, chosen: list[Member], folder: write.RunFolder) -> Row:
     """Writes networks.csv, moments.csv, audit.csv and overlap.npz; returns what summary.json holds."""
-    found = {name: moment for name in tables.MOMENTS if (moment := read_moment(config, chosen, folder.path, name)).rows}
-    ends = {row["network"]: row for row in found["end"].rows} if "end" in found else {}
+    moments = {name: moment for name in tables.MOMENTS
+               if (moment := read_moment(config, chosen, folder.path, name)).rows}
+    ends = {row["network"]: row for row in moments["end"].rows} if "end" in moments else {}
     statuses = {member.number: _status(member_path(folder.path, member)) for member in chosen}
-    for moment in found.values():
+    for moment in moments.values():
         for row in moment.rows:
             row["status"] = statuses[row["network"]]
-    measures = tuple(dict.fromkeys(key for moment in found.values() for row in moment.rows for key in row
+    measures = tuple(dict.fromkeys(key for moment in moments.values() for row in moment.rows for key in row
                                    if key not in (*tables.NETWORKS, "moment")))
     last = [ends.get(m.number, identity(m) | {"status": statuses[m.number]}) for m in chosen]
     folder.write_table("networks.csv", last, (*tables.NETWORKS, *measures))
-    folder.write_table("moments.csv", [row for moment in found.values() for row in moment.rows],
+    folder.write_table("moments.csv", [row for moment in moments.values() for row in moment.rows],
                        ("moment", *tables.NETWORKS, *measures))
     verdicts, warnings = [], []
-    for name, moment in found.items():
-        rows, said = _audit(config, name, moment, measures)
-        verdicts, warnings = verdicts + rows, warnings + said + _gamma_warnings(config, name, moment)
+    for name, moment in moments.items():
+        rows, reasons = _judge(config, name, moment, measures)
+        verdicts, warnings = verdicts + rows, warnings + reasons + _gamma_warnings(config, name, moment)
     folder.write_table("audit.csv", verdicts)
-    shared = {f"{name}_{k}": overlaps(moment, k) for name, moment in found.items() for k in OVERLAPS
+    shared = {f"{name}_{k}": overlaps(moment, k) for name, moment in moments.items() for k in OVERLAPS
               if k <= moment.ids.size}
     with open(folder.path / "overlap.npz", "wb") as file:
         np.savez(file, **shared, **{f"{name}_networks": np.array([row["network"] for row in moment.rows])
-                                    for name, moment in found.items()})
-    return _summary(chosen, found, statuses, shared, warnings)
+                                    for name, moment in moments.items()})
+    return _summary(chosen, moments, statuses, shared, warnings)
 
 
 def _status(path: pathlib.Path) -> str:
@@ -202,7 +209,7 @@ def _status(path: pathlib.Path) -> str:
     return "finished" if summary["separation_epoch"] is not None else "not separated"
 
 
-def _audit(config: Any, name: str, moment: Moment, measures: tuple[str, ...]) -> tuple[list[Row], list[str]]:
+def _judge(config: Any, name: str, moment: Compared, measures: tuple[str, ...]) -> tuple[list[Row], list[str]]:
     """Rows of audit.csv for one moment, of the separated networks alone, and warnings."""
     rows = [row for row in moment.rows if row["train_error"] == 0]
     judged = [key for key in measures if key.rpartition(":")[2].partition("@")[0] in MEASURES]
@@ -223,32 +230,34 @@ def _audit(config: Any, name: str, moment: Moment, measures: tuple[str, ...]) ->
     return [row | {"moment": name} for row in verdicts], []
 
 
-def _gamma_warnings(config: Any, name: str, moment: Moment) -> list[str]:
+def _gamma_warnings(config: Any, name: str, moment: Compared) -> list[str]:
     """Where an absolute gamma lies outside the curve, as `recording.describe_distribution` says it of one network."""
-    curves = moment.margins.astype(np.float64) / np.array([[row["rho"]] for row in moment.rows])
-    said = []
+    curves = normalised_margins(moment.margins.astype(np.float64), np.array([[row["rho"]] for row in moment.rows]))
+    warnings = []
     for gamma in config.gamma.absolute:
         above, below = int((curves.max(1) < gamma).sum()), int((curves.min(1) > gamma).sum())
         if above:
-            said.append(f"{name}: gamma {gamma:.3g} exceeds the largest normalised margin of {above} of {len(curves)} "
-                        "networks, whose auc_ramp_absolute is linear over the whole curve and whose tail is all of it")
+            warnings.append(f"{name}: gamma {gamma:.3g} exceeds the largest normalised margin of {above} of "
+                            f"{len(curves)} networks, whose auc_ramp_absolute is linear over the whole curve and whose "
+                            "tail is all of it")
         if below:
-            said.append(f"{name}: gamma {gamma:.3g} is below the smallest normalised margin of {below} of "
-                        f"{len(curves)} networks, whose auc_ramp_absolute is 1")
-    return said
+            warnings.append(f"{name}: gamma {gamma:.3g} is below the smallest normalised margin of {below} of "
+                            f"{len(curves)} networks, whose auc_ramp_absolute is 1")
+    return warnings
 
 
-def _summary(chosen: list[Member], found: dict[str, Moment], statuses: dict[int, str],
+def _summary(chosen: list[Member], moments: dict[str, Compared], statuses: dict[int, str],
              shared: dict[str, np.ndarray], warnings: list[str]) -> Row:
-    counted = {status: [n for n, own in statuses.items() if own == status] for status in sorted(set(statuses.values()))}
+    counted = {status: [number for number in statuses if statuses[number] == status]
+               for status in sorted(set(statuses.values()))}
     pairs: Row = {}
     for key, matrix in shared.items():
         name, _, k = key.rpartition("_")
         above = matrix[np.triu_indices(len(matrix), 1)]
         pairs[key] = {"pairs": above.size, "mean": float(above.mean()) if above.size else None,
-                      "chance": int(k) / found[name].ids.size}
+                      "chance": int(k) / moments[name].ids.size}
     left = {status: numbers for status, numbers in counted.items() if status != "finished"}
     return {"status": "finished", "networks": len(chosen), "separated": len(counted.get("finished", [])),
-            "left_out": left, "moments": {name: len(moment.rows) for name, moment in found.items()},
+            "left_out": left, "moments": {name: len(moment.rows) for name, moment in moments.items()},
             "overlap": pairs, "warnings": warnings + [f"{len(numbers)} networks {status}: {numbers}"
                                                       for status, numbers in left.items()]}

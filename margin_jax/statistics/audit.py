@@ -20,19 +20,16 @@ from typing import Any
 import numpy as np
 
 from margin_jax.statistics import estimates, information, ranking
+from margin_jax.statistics.estimates import FEWEST, UNDEFINED, Estimate, bootstrap_estimate
 
 COLUMNS = ("measure", "target", "statistic", "value", "low", "high", "networks")
 ALL = "all"
-FEWEST = 3
 
 Columns = Mapping[str, np.ndarray]
-Row = dict[str, Any]
-Estimate = tuple[float, float, float]
-UNDEFINED = (float("nan"), float("nan"), float("nan"))
 
 
 def audit(measures: Columns, directions: Mapping[str, int], targets: Columns, hyperparameters: Columns,
-          covariates: Columns, strata: np.ndarray, resamples: int = 1000, seed: int = 0) -> list[Row]:
+          covariates: Columns, strata: np.ndarray, resamples: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
     """Judges every measure by every target, with bootstrap 95% intervals from networks redrawn within their strata.
 
     Networks where a measure or a target is NaN are left out of their rows, and `networks` counts the others. Measures
@@ -70,9 +67,9 @@ def audit(measures: Columns, directions: Mapping[str, int], targets: Columns, hy
                 plans[keep.tobytes()] = _plan(strata[keep], resamples, seed)
             chosen = [{name: np.asarray(column)[keep] for name, column in columns.items()}
                       for columns in (hyperparameters, covariates)]
-            found = _estimates(predicted[keep], np.asarray(errors)[keep], *chosen, plans[keep.tobytes()])
-            rows += [dict(zip(COLUMNS, (measure, target, statistic, *estimate, int(keep.sum())), strict=True))
-                     for statistic, estimate in found.items()]
+            judged = _estimates(predicted[keep], np.asarray(errors)[keep], *chosen, plans[keep.tobytes()])
+            rows += [dict(zip(COLUMNS, (measure, target, statistic, *estimate), strict=True))
+                     for statistic, estimate in judged.items()]
     return rows
 
 
@@ -86,37 +83,33 @@ def _plan(strata: np.ndarray, resamples: int, seed: int) -> np.ndarray:
 
 def _estimates(predicted: np.ndarray, target: np.ndarray, hyperparameters: Columns, covariates: Columns,
                counts: np.ndarray) -> dict[str, Estimate]:
-    """Value, low and high of every statistic."""
+    """Every statistic over R networks."""
+    networks = predicted.size
     given = {f"partial_{name}": [column] for name, column in covariates.items()}
     if len(covariates) > 1:
         given[f"partial_{ALL}"] = list(covariates.values())
-    if predicted.size < FEWEST:
-        return dict.fromkeys(("spearman", "kendall", "sign_error", *given, "cmi", "cmi_corrected"), UNDEFINED)
+    if networks < FEWEST:
+        return dict.fromkeys(("spearman", "kendall", "sign_error", *given, "cmi", "cmi_corrected"),
+                             UNDEFINED._replace(n=networks))
     both = (predicted, target)
-    found = {"spearman": ranking.spearman(*both, counts), "kendall": ranking.kendall(*both, counts),
+    draws = {"spearman": ranking.spearman(*both, counts), "kendall": ranking.kendall(*both, counts),
              "sign_error": ranking.sign_error(*both, counts),
              **{name: ranking.partial_spearman(*both, columns, counts) for name, columns in given.items()}}
-    return {**{name: _estimate(all_draws) for name, all_draws in found.items()},
-            **_information(information.by_set(*both, hyperparameters, counts))}
+    return {**{name: bootstrap_estimate(values, networks) for name, values in draws.items()},
+            **_information(information.by_set(*both, hyperparameters, counts), networks)}
 
 
-def _estimate(found: np.ndarray) -> Estimate:
-    low, high, _ = estimates.percentile_interval(found[1:])
-    return (float(found[0]), low, high) if np.isfinite(found[0]) else UNDEFINED
-
-
-def _information(by_set: Mapping[tuple[str, ...], np.ndarray]) -> dict[str, Estimate]:
+def _information(by_set: Mapping[tuple[str, ...], np.ndarray], networks: int) -> dict[str, Estimate]:
     """K as it is and corrected, with the interval of the set whose corrected information is smallest."""
     value = float(information.least(by_set)[0])
-    corrected = {names: estimates.corrected(found[0], found[1:]) for names, found in by_set.items()}
+    corrected = {names: estimates.corrected(values[0], values[1:]) for names, values in by_set.items()}
     corrected = {names: estimate for names, estimate in corrected.items() if np.isfinite(estimate)}
     if not corrected:
-        return {"cmi": (value, *UNDEFINED[1:]), "cmi_corrected": UNDEFINED}
+        return {"cmi": UNDEFINED._replace(value=value, n=networks), "cmi_corrected": UNDEFINED._replace(n=networks)}
     names = min(corrected, key=corrected.__getitem__)
-    found = by_set[names]
-    ends = estimates.reflected_interval(float(found[0]), found[1:])
-    estimate, low, high = (float(np.clip(end, 0, 1)) for end in (corrected[names], ends.low, ends.high))
-    return {"cmi": (value, low, high), "cmi_corrected": (estimate, low, high)}
+    ends = estimates.reflected_interval(float(by_set[names][0]), by_set[names][1:])
+    unbiased, low, high = (float(np.clip(end, 0, 1)) for end in (corrected[names], ends.low, ends.high))
+    return {"cmi": Estimate(value, low, high, networks), "cmi_corrected": Estimate(unbiased, low, high, networks)}
 
 
 def _check(measures: Columns, directions: Mapping[str, int], targets: Columns, hyperparameters: Columns,

@@ -1,8 +1,7 @@
-"""A bootstrap that draws networks again within their strata, such as the seeds of one init std, and its intervals.
+"""A number with its 95% interval: means over seeds by Student's t, statistics of networks or trials by a bootstrap.
 
-Means over seeds with a 95% interval of Student's t.
-
-Whether two columns of numbers order the same things alike: Spearman's correlation with a bootstrap interval.
+The bootstrap draws networks again within their strata, such as the seeds of one init std. scipy.stats is loaded at its
+first use: it takes a second, which a start need not pay.
 """
 
 from typing import Any, NamedTuple
@@ -10,19 +9,34 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy
 
+from margin_jax.statistics import ranking
+
 LEVEL = 0.95
+FEWEST = 3  # pairs: fewer have no correlation
 
 
-class Interval(NamedTuple):
-    """Ends of an interval and how many draws were undefined (NaN) and so left out of it.
+class Estimate(NamedTuple):
+    """A number, the ends of its 95% interval and how many values it is of: scalars, or arrays of one shape.
 
-    low and high are NaN where fewer than half of the draws are defined, or none was taken: an interval over what a
-    minority of draws happened to define would be of another statistic.
+    Attributes:
+      value: NaN where undefined.
+      low: NaN where there is no interval, as from fewer than two values.
+      high: the same.
+      n: how many values, such as seeds, networks, pairs or draws.
     """
 
-    low: float
-    high: float
-    undefined: int
+    value: Any
+    low: Any
+    high: Any
+    n: Any
+
+    @property
+    def half(self) -> Any:
+        """Half the width of the interval, in the unit of the value."""
+        return (self.high - self.low) / 2
+
+
+UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"), 0)
 
 
 def resample(strata: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -62,23 +76,47 @@ def counts(indices: np.ndarray) -> np.ndarray:
     return np.bincount(flat, minlength=indices.size).reshape(indices.shape).astype(np.float64)
 
 
-def percentile_interval(draws: np.ndarray, level: float = LEVEL) -> Interval:
+def draw_counts(things: int, resamples: int, seed: int) -> np.ndarray:
+    """Counts (1 + B, T) of a bootstrap of T things without strata: each once in the first row, then every draw."""
+    draws = np.random.default_rng(seed).multinomial(things, np.full(things, 1 / things), resamples)
+    return np.concatenate([np.ones((1, things)), draws])
+
+
+def percentile_interval(draws: np.ndarray, level: float = LEVEL) -> Estimate:
     """The interval between the percentiles of the draws.
 
     Args:
-      draws: (B,) float, the statistic of every draw; NaN is left out.
+      draws: (B,) float, the statistic of every draw; NaN and infinity are left out.
       level: in (0, 1), the share of draws between the ends.
+
+    Returns:
+      The median of the draws, the ends, and how many draws are defined. NaN where fewer than half of them are, or none
+      was taken: an interval over what a minority of draws happened to define would be of another statistic.
     """
     draws = np.asarray(draws, np.float64)
-    defined = draws[~np.isnan(draws)]
-    undefined = draws.size - defined.size
-    if not defined.size or undefined > defined.size:
-        return Interval(float("nan"), float("nan"), undefined)
-    low, high = np.quantile(defined, ((1 - level) / 2, (1 + level) / 2))
-    return Interval(float(low), float(high), undefined)
+    defined = draws[np.isfinite(draws)]
+    if not defined.size or 2 * defined.size < draws.size:
+        return UNDEFINED._replace(n=defined.size)
+    value, low, high = np.quantile(defined, (0.5, (1 - level) / 2, (1 + level) / 2))
+    return Estimate(float(value), float(low), float(high), defined.size)
 
 
-def reflected_interval(value: float, draws: np.ndarray, level: float = LEVEL) -> Interval:
+def bootstrap_estimate(values: np.ndarray, n: int) -> Estimate:
+    """A statistic with the percentile interval of its draws.
+
+    Args:
+      values: (1 + B,) float: of the things as they are, then of every draw.
+      n: how many things.
+
+    Returns:
+      The estimate; without an interval where the value is undefined or `percentile_interval` has none.
+    """
+    if not np.isfinite(values[0]):
+        return UNDEFINED._replace(n=n)
+    return percentile_interval(values[1:])._replace(value=float(values[0]), n=n)
+
+
+def reflected_interval(value: float, draws: np.ndarray, level: float = LEVEL) -> Estimate:
     """The basic bootstrap interval, from 2 * value - upper percentile to 2 * value - lower percentile.
 
     For a statistic with a bias that resampling repeats: draws then lie as far above the value as the value above the
@@ -88,9 +126,12 @@ def reflected_interval(value: float, draws: np.ndarray, level: float = LEVEL) ->
       value: of the networks as they are; NaN makes the ends NaN.
       draws: (B,) float; NaN is left out.
       level: in (0, 1).
+
+    Returns:
+      The value, the ends, and how many draws are defined.
     """
-    low, high, undefined = percentile_interval(draws, level)
-    return Interval(2 * value - high, 2 * value - low, undefined)
+    _, low, high, defined = percentile_interval(draws, level)
+    return Estimate(value, 2 * value - high, 2 * value - low, defined)
 
 
 def corrected(value: float, draws: np.ndarray) -> float:
@@ -98,58 +139,47 @@ def corrected(value: float, draws: np.ndarray) -> float:
     draws = np.asarray(draws, np.float64)
     if np.isnan(percentile_interval(draws).low):
         return float("nan")
-    return float(2 * value - draws[~np.isnan(draws)].mean())
+    return float(2 * value - draws[np.isfinite(draws)].mean())
 
 
-  # scipy.stats is loaded at its first use: it takes a second, which a start need not pay
-
-
-class MeanInterval(NamedTuple):
-    """A mean over seeds, scalars or arrays of one shape.
-
-    Attributes:
-      mean: NaN without a value.
-      half: half the width of the 95% interval; NaN for fewer than two values, which have no interval.
-      n: how many values it is of.
-    """
-
-    mean: Any
-    half: Any
-    n: Any
-
-
-def t_interval(values: np.ndarray, axis: int = 0) -> MeanInterval:
-    """Mean and half width of the 95% Student t interval over one axis, in the unit of the values.
-
-    Args:
-      values: (S,) or (S, ...) float; NaN and infinity are left out, and `n` counts the others.
-      axis: the axis of the seeds.
-    """
+def half_width(values: np.ndarray, axis: int = 0) -> Any:
+    """Half the width of the interval of `t_interval`; NaN for fewer than two values. Arguments as there."""
     values = np.asarray(values, np.float64)
     good = np.isfinite(values)
     n = good.sum(axis)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(good, values, 0.0).sum(axis) / n
         squares = np.where(good, values - np.expand_dims(mean, axis), 0.0) ** 2
-        error = np.sqrt(squares.sum(axis) / (n - 1) / n)
-        return MeanInterval(mean, scipy.stats.t.ppf(0.5 + LEVEL / 2, n - 1) * error, n)
+        return scipy.stats.t.ppf(0.5 + LEVEL / 2, n - 1) * np.sqrt(squares.sum(axis) / (n - 1) / n)
 
 
-  # scipy.stats is loaded at its first use: it takes a second, which a start need not pay
+def t_interval(values: np.ndarray, axis: int = 0) -> Estimate:
+    """Mean over one axis with the 95% Student t interval, in the unit of the values.
 
-FEWEST = 3
+    Args:
+      values: (S,) or (S, ...) float; NaN and infinity are left out, and `n` counts the others.
+      axis: the axis of the seeds.
+
+    Returns:
+      The estimate: scalars, or arrays without the axis.
+    """
+    values = np.asarray(values, np.float64)
+    good = np.isfinite(values)
+    n = good.sum(axis)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(good, values, 0.0).sum(axis) / n
+    half = half_width(values, axis)
+    return Estimate(mean, mean - half, mean + half, n)
 
 
-class Agreement(NamedTuple):
-    """Spearman's correlation, the ends of its 95% interval, and how many pairs it is over; NaN where undefined."""
-
-    rho: float
-    low: float
-    high: float
-    pairs: int
+def finite_pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two columns (R,) as float64 (r,) without the pairs of which one is no number."""
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    both = np.isfinite(first) & np.isfinite(second)
+    return first[both], second[both]
 
 
-def agreement(first: np.ndarray, second: np.ndarray, resamples: int = 5000, seed: int = 0) -> Agreement:
+def agreement(first: np.ndarray, second: np.ndarray, resamples: int = 5000, seed: int = 0) -> Estimate:
     """Spearman's correlation of two columns with the percentile interval of a bootstrap over pairs.
 
     Args:
@@ -159,34 +189,13 @@ def agreement(first: np.ndarray, second: np.ndarray, resamples: int = 5000, seed
       seed: of the draws, which use no global generator.
 
     Returns:
-      The agreement; NaN for fewer than three pairs or a constant column. Draws that make a column constant have no
-      correlation and are left out of the interval.
+      The correlation over `n` pairs; NaN for fewer than three or a constant column. Draws that make a column constant
+      have no correlation and are left out of the interval. Those of two different pairs stay, with 1 or -1: without
+      them a handful of pairs would seem to be more certain.
     """
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    both = np.isfinite(first) & np.isfinite(second)
-    first, second = first[both], second[both]
+    first, second = finite_pairs(first, second)
     if first.size < FEWEST:
-        return Agreement(np.nan, np.nan, np.nan, first.size)
-    draws = np.random.default_rng(seed).integers(first.size, size=(resamples, first.size))
-    rho = _spearman(first[None], second[None])[0]
-    found = _spearman(first[draws], second[draws])
-    found = found[np.isfinite(found)]
-    low, high = np.quantile(found, (0.025, 0.975)) if np.isfinite(rho) else (np.nan, np.nan)
-    return Agreement(float(rho), float(low), float(high), first.size)
-
-
-def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Row by row (B, n) -> (B,); many rows at once, where scipy.stats.spearmanr would compare all with all."""
-    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in
-            (scipy.stats.rankdata(first, axis=1), scipy.stats.rankdata(second, axis=1)))
-    with np.errstate(invalid="ignore"):
-        return (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-
-
-def spearman(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's correlation of two columns (n,), ties at their mean rank; NaN below three pairs or without variation.
-
-    Pairs that are not both finite are left out. scipy.stats.spearmanr warns of a column without variation.
-    """
-    both = np.isfinite(first) & np.isfinite(second)
-    return float(_spearman(first[both][None], second[both][None])[0]) if both.sum() >= FEWEST else np.nan
+        return UNDEFINED._replace(n=first.size)
+    draws = counts(resample(np.zeros(first.size), resamples, seed))
+    weights = np.concatenate([np.ones((1, first.size)), draws])
+    return bootstrap_estimate(ranking.rank_correlation(first, second, (), weights, 2), first.size)

@@ -5,15 +5,12 @@ networks. Turn a measure round first where it claims the opposite: for one whose
 such as the area under the margin curve, `predicted` is minus the measure. **A positive correlation then always means
 that the measure predicts as it claims**, and a sign error below one half means the same.
 
-A bootstrap is B rows of `counts` (B, R), how often each network is in each draw; see `estimates.counts`. A network
-drawn twice ties with itself in both columns. Such a pair says nothing, and no sum over pairs below has it in: not
-Kendall's, where both its signs are 0, nor the sign error, which leaves out all pairs that tie in `target`.
+A bootstrap is B rows of `counts` (B, R), how often each network is in each draw; see `estimates.counts`. All draws are
+taken at once, without a loop: by sorting for ranks, as products of matrices of R by R for pairs. A network drawn twice
+ties with itself in both columns. Such a pair says nothing, and no sum over pairs below has it in: not Kendall's, where
+both its signs are 0, nor the sign error, which leaves out all pairs that tie in `target`.
 
-Signs and ranks of networks by one column of numbers, for many draws of a bootstrap at once.
-
-A draw is a row of `counts` (R,): how often each of R networks is in it. B rows are a few products of matrices of R by
-R, without a loop over draws and in memory that grows as R * (R + B). Values are only compared, so infinity is merely
-the largest, and only exactly equal values tie.
+Values are only compared, so infinity is merely the largest, and only exactly equal values tie.
 """
 
 from collections.abc import Sequence
@@ -57,7 +54,11 @@ def ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     Returns:
       (..., R) float64; of no meaning where a network is not drawn.
     """
-    return counts @ ((1 - signs(values)) / 2) + 0.5
+    _, place = np.unique(values, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    drawn = np.add.reduceat(counts[..., order], starts, axis=-1)  # how often each value is
+    return (np.cumsum(drawn, axis=-1) - (drawn - 1) / 2)[..., place]
 
 
 def over_pairs(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -113,16 +114,22 @@ def partial_spearman(predicted: np.ndarray, target: np.ndarray, covariates: Sequ
     Raises:
       ValueError: shapes that do not fit, or a NaN.
     """
+    return rank_correlation(predicted, target, covariates, counts, len(covariates) + 3)
+
+
+def rank_correlation(predicted: np.ndarray, target: np.ndarray, covariates: Sequence[np.ndarray],
+                     counts: np.ndarray | None, fewest: int) -> np.ndarray:
+    """`partial_spearman` wherever at least `fewest` different networks are drawn; arguments and errors as there."""
     predicted, target, counts = checked(predicted, target, counts)
     columns = [predicted, target, *(checked(covariate, target)[0] for covariate in covariates)]
     centre = (counts.sum(-1, keepdims=True) + 1) / 2
     centred = np.stack([ranks(column, counts) - centre for column in columns], -1)
     covariance = np.swapaxes(centred * counts[..., None], -1, -2) @ centred
-    own, cross, others = covariance[..., :2, :2], covariance[..., :2, 2:], covariance[..., 2:, 2:]
+    both, cross, others = covariance[..., :2, :2], covariance[..., :2, 2:], covariance[..., 2:, 2:]
     # Covariates may repeat one another: the pseudo-inverse regresses on what they span.
-    left = own - cross @ np.linalg.pinv(others, rcond=RESIDUAL, hermitian=True) @ np.swapaxes(cross, -1, -2)
-    before, after = np.diagonal(own, axis1=-2, axis2=-1), np.diagonal(left, axis1=-2, axis2=-1)
-    defined = (after > RESIDUAL * before).all(-1) & ((counts > 0).sum(-1) >= len(columns) + 1)
+    left = both - cross @ np.linalg.pinv(others, rcond=RESIDUAL, hermitian=True) @ np.swapaxes(cross, -1, -2)
+    before, after = np.diagonal(both, axis1=-2, axis2=-1), np.diagonal(left, axis1=-2, axis2=-1)
+    defined = (after > RESIDUAL * before).all(-1) & ((counts > 0).sum(-1) >= fewest)
     return np.clip(ratio(left[..., 0, 1], np.sqrt(np.where(defined, after.prod(-1), 0.0))), -1, 1)
 
 

@@ -24,7 +24,8 @@ import numpy as np
 
 from margin_jax.theory import norms
 from margin_jax.theory.complexity import network_norms, norm_measures
-from margin_jax.theory.margins import auc_ramp, auc_tail, margins, small_margin_count
+from margin_jax.theory.distribution import auc_ramp, auc_tail, small_margin_count
+from margin_jax.theory.margins import margins
 from margin_jax.theory.scores import cross_entropy
 
 UNITS = ("absolute", "pooled", "own")  # of gamma

@@ -55,19 +55,9 @@ def smallest(scores: jax.Array, keep: int | jax.Array, within: jax.Array | None 
     return _first(jnp.lexsort((scores, ~within)), keep, within)
 
 
-def largest(scores: jax.Array, keep: int | jax.Array, within: jax.Array | None = None) -> jax.Array:
-    """Keeps the rows with the `keep` largest scores; arguments as in `smallest`, ties to the smaller id as well."""
-    return smallest(reversed_scores(scores), keep, within)
-
-
 def random_scores(key: jax.Array, count: int) -> jax.Array:
     """Scores (N,) int32 of N = `count` rows for the rule "random": a permutation of 0..N-1, drawn with `key`."""
     return jax.random.permutation(key, count)
-
-
-def random(key: jax.Array, keep: int | jax.Array, within: jax.Array) -> jax.Array:
-    """Keeps `keep` rows of `within` (N,) drawn uniformly without replacement with `key`; (N,) boolean."""
-    return smallest(random_scores(key, within.shape[0]), keep, within)
 
 
 def balanced_mask(scores: jax.Array, labels: jax.Array, keep: int | jax.Array,

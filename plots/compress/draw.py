@@ -1,10 +1,10 @@
 """Draws the figures and tables of one compression, made by launch/compress.py, by its mode."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from margin_jax.errors import InputError, nearest
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder.tables import read_table
 from plots import paper, style
@@ -42,18 +42,10 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
     workdir = pathlib.Path(workdir)
     config = records.read_json(workdir, "config.json")["config"]
     figures = names_of(config)
-    for name in names or ():
-        if name not in figures:
-            raise InputError(f"a compression in mode {config['compress']['mode']!r} has no figure {name!r}; nearest is "
-                             f"{nearest(name, figures)!r} of {', '.join(figures)}")
-    paths: list[pathlib.Path] = []
-    for name in (name for name in figures if names is None or name in names):
-        try:
-            paths += figures[name](workdir, config, name, data_dir)
-        except InputError as error:
-            done = f"; drawn without it: {', '.join(map(str, paths))}" if paths else ""
-            raise InputError(f"{name}: {error}{done}") from error
-    return paths
+    style.check_names(names or (), figures, f"a compression in mode {config['compress']['mode']!r} has no figure")
+    return style.draw_all({name: functools.partial(draw_one, workdir, config, name, data_dir)
+                           for name, draw_one in figures.items() if names is None or name in names},
+                          asked=names is not None)
 
 
 def _title(config: dict[str, Any], what: str) -> str:
@@ -65,19 +57,19 @@ def _title(config: dict[str, Any], what: str) -> str:
 def _immediate(workdir: pathlib.Path, config: dict[str, Any], name: str, _: str) -> list[pathlib.Path]:
     # Cells come when a network is over, curves while it trains.
     curves, cells = read_table(workdir, "curves.csv"), read_table(workdir, "cells.csv", required=False)
-    drawn = fig05.figure(cells, curves, config["model"]["name"], _title(config, "removal in one step"))
+    drawn = fig05.draw_figure(cells, curves, config["model"]["name"], _title(config, "removal in one step"))
     return style.save(drawn, workdir / "figures", name)
 
 
 def _continuous(workdir: pathlib.Path, config: dict[str, Any], name: str, _: str) -> list[pathlib.Path]:
     removals, curves = read_table(workdir, "removals.csv"), read_table(workdir, "curves.csv", required=False)
-    drawn = fig04.figure(removals, curves, _title(config, "removal in steps"))
+    drawn = fig04.draw_figure(removals, curves, _title(config, "removal in steps"))
     return style.save(drawn, workdir / "figures", name)
 
 
 def _last_kept(workdir: pathlib.Path, _: dict[str, Any], name: str, data_dir: str) -> list[pathlib.Path]:
     folder = workdir / "figures"
-    paths = style.save(fig04.from_folder(workdir, data_dir), folder, name)
+    paths = style.save(fig04.draw_folder(workdir, data_dir), folder, name)
     return [*paths, fig04.write_ids(workdir, folder, name)]
 
 
@@ -86,5 +78,5 @@ def _grid(workdir: pathlib.Path, config: dict[str, Any], name: str, _: str) -> l
     tables = table1.build(cells, model)
     texts = {"md": markdown(tables), "tex": latex(tables),
              "csv": table1.to_csv(table1.summaries(cells), model)}
-    paths = style.save(table1.figure(cells, model, _title(config, "drop by the settings")), folder, name)
+    paths = style.save(table1.draw_figure(cells, model, _title(config, "drop by the settings")), folder, name)
     return paths + [style.write(folder / f"{name}.{kind}", text.encode()) for kind, text in texts.items()]

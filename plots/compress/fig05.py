@@ -1,8 +1,7 @@
 """Removal in one step at data separation: test error before and after, and how far each rule went (fig. 5, 10).
 
-The table below the figure of an immediate removal: what each rule cost, and whether it did anything.
-
-Two rows of panels for one y axis: the lower zooms on what matters, the upper goes on from where it ends.
+Two rows of panels have one y axis: the lower zooms on what matters, the upper goes on from where it ends. The table
+below them says what each rule cost, and whether it did anything.
 """
 
 from collections import Counter
@@ -14,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from margin_jax.run_folder.tables import Table, rows
-from margin_jax.statistics.estimates import t_interval
+from margin_jax.statistics.estimates import Estimate, t_interval
 from plots import paper, style, tables
 from plots.compress import read
 from plots.compress.read import BASE, FINISHED, Aligned, Summary, align, losses, number_text, summarise
 from plots.style import band, ends
-from plots.tables import Column, Row
+from plots.tables import Column, TextRow
 
 Key = tuple[str, int, str]  # rule, kept, scope
 COLUMNS = (Column("kept by", 0.022, "left"), Column("kept", 0.25), Column("test error (%)", 0.375),
@@ -34,7 +33,7 @@ def ordered(keys: Iterable[Key]) -> list[Key]:
     return sorted(keys, key=lambda key: (key[2] == read.SCRATCH, order.index(key[0]), -key[1]))
 
 
-def build(summaries: Mapping[Key, Summary], model: str) -> tuple[list[Row], list[str]]:
+def build(summaries: Mapping[Key, Summary], model: str) -> tuple[list[TextRow], list[str]]:
     """The rows and the notes of the table.
 
     Args:
@@ -49,9 +48,10 @@ def build(summaries: Mapping[Key, Summary], model: str) -> tuple[list[Row], list
              "nats, on the kept examples."]
     before = next((s.error for (rule, _, _), s in summaries.items() if rule == read.FROZEN), None)
     if before is not None:
-        said = paper.IMMEDIATE_ACCURACY.get(model)
-        accuracy = tables.interval_text(before._replace(mean=100 - before.mean))
-        notes.append(f"Test accuracy at the removal: {accuracy}%" + (f"; paper: {said}%." if said else "."))
+        stated = paper.IMMEDIATE_ACCURACY.get(model)
+        accuracy = tables.interval_text(Estimate(*(100 - end for end in (before.value, before.high, before.low)),
+                                                 before.n))
+        notes.append(f"Test accuracy at the removal: {accuracy}%" + (f"; paper: {stated}%." if stated else "."))
     failed = Counter({reason: 0 for s in summaries.values() for reason, _ in s.reasons})
     for summary in summaries.values():
         failed.update(dict(summary.reasons))
@@ -59,16 +59,16 @@ def build(summaries: Mapping[Key, Summary], model: str) -> tuple[list[Row], list
     return table, tables.wrapped(notes)
 
 
-def _row(key: Key, summary: Summary, model: str, counts: list[int]) -> Row:
+def _row(key: Key, summary: Summary, model: str, counts: list[int]) -> TextRow:
     rule, kept, scope = key
-    said = paper.IMMEDIATE_DROP[model].get(kept) if model in paper.IMMEDIATE_DROP else None
-    theirs = f"+{said:.2f}" if said is not None and (rule, scope) == (read.MAIN, "after") else ""
+    stated = paper.IMMEDIATE_DROP[model].get(kept) if model in paper.IMMEDIATE_DROP else None
+    in_paper = f"+{stated:.2f}" if stated is not None and (rule, scope) == (read.MAIN, "after") else ""
     seeds = f"{summary.seeds - summary.failed}" + (f", {summary.failed} failed" if summary.failed else "")
     drop = "" if rule == read.FULL else tables.interval_text(summary.drop, sign=True)
     texts = (read.name(rule, scope), "" if rule == read.FROZEN else f"{kept:,}",
-             tables.interval_text(summary.error), drop, theirs, number_text(summary.moved.mean),
+             tables.interval_text(summary.error), drop, in_paper, number_text(summary.moved.value),
              number_text(summary.updates), losses(summary), seeds)
-    return Row(texts, read.look(rule), kept not in counts[1:])
+    return TextRow(texts, read.look(rule), kept not in counts[1:])
 
 
 def limits(near: Sequence[np.ndarray], everything: Sequence[np.ndarray]) -> tuple[float, float, float]:
@@ -112,7 +112,7 @@ _DOTTED = (0, (1, 1.2))
 
 
 @style.styled
-def figure(cells: Table, curves: Table, model: str, title: str = "") -> Figure:
+def draw_figure(cells: Table, curves: Table, model: str, title: str = "") -> Figure:
     """Draws test error against epoch around a removal, the final errors of every rule, and a table of the cells.
 
     The lower panels zoom on what happens after the removal; the upper ones go on from where they end.
@@ -166,7 +166,7 @@ def _after(axes: Axes, aligned: Curves, summaries: Mapping[Key, Summary], counts
     for key in ordered(key for key in aligned if key[0] != BASE):
         rule, kept, scope = key
         group, colour = _from_removal(aligned[key]), read.look(rule).colour
-        mean = t_interval(group.values).mean
+        mean = t_interval(group.values).value
         main = rule in (read.MAIN, read.FULL) and scope != read.SCRATCH
         axes.plot(group.epochs, mean, color=colour, linewidth=1.3 if main else 0.7, zorder=3 if main else 2,
                   linestyle=_dash(kept, scope, counts), gid=f"{rule}-{kept}-{scope}",
@@ -175,7 +175,7 @@ def _after(axes: Axes, aligned: Curves, summaries: Mapping[Key, Summary], counts
             axes.fill_between(group.epochs, *band(group.values), color=colour, alpha=0.18, linewidth=0)
     for (rule, _, _), summary in summaries.items():
         if rule == read.FROZEN:
-            axes.axhline(summary.error.mean, color=style.GREY, linewidth=0.8, zorder=1)
+            axes.axhline(summary.error.value, color=style.GREY, linewidth=0.8, zorder=1)
 
 
 def _from_removal(group: Aligned) -> Aligned:
@@ -197,7 +197,7 @@ def _final(axes: Axes, cells: Table, summaries: Mapping[Key, Summary], counts: S
             continue
         axes.plot(np.full(group.size, place - 0.09), group, ".", color=look.colour, markersize=2, alpha=0.6)
         error = summaries[rule, kept, scope].error
-        axes.errorbar(place + 0.03, error.mean, error.half if np.isfinite(error.half) else 0.0, color=look.colour,
+        axes.errorbar(place + 0.03, error.value, error.half if np.isfinite(error.half) else 0.0, color=look.colour,
                       marker=look.marker, markersize=3.5, markerfacecolor=look.colour if filled else "white",
                       capsize=1.5, linewidth=0.8, markeredgewidth=0.8, gid=f"{rule}-{kept}-{scope}")
     axes.set_xticks(list(places.values()), [read.name(*pair) for pair in places], rotation=45, ha="right",
@@ -221,7 +221,7 @@ def _zoom(aligned: Curves, cells: Table) -> tuple[float, float, float]:
         shown |= set(good["rule"].tolist())
     near = [np.array(ends(rows(good, rule=rule, scope="after", kept=kept)["test_error"])) for rule, kept in
             set(zip(good["rule"].tolist(), good["kept"].tolist())) if rule in shown]
-    near += [t_interval(_from_removal(group).values).mean for (rule, _, scope), group in aligned.items()
+    near += [t_interval(_from_removal(group).values).value for (rule, _, scope), group in aligned.items()
              if rule in shown and scope != read.SCRATCH]
     return limits(near, [good["test_error"], *(group.values for group in aligned.values())])
 

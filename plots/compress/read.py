@@ -1,12 +1,7 @@
-"""Rows of cells.csv, one per seed, brought together into means with intervals and counts of what failed.
+"""What figures need of the tables of a compression: its seeds brought together, and the look of each removal rule.
 
-Curves of several seeds laid over one another by the epochs since the removal, which each seed reaches in its own.
-
-The networks that a continuous removal compares: one for each optimiser and std of the initial weights.
-
-How a removal rule looks in every figure of a compression: its name, place, colour and marker.
-
-Rows of removals.csv by network, rule and seed: test error at each count kept, and its rise over the removals.
+Cells become means with intervals and counts of what failed; curves are laid over one another by the epochs since the
+removal, which each seed reaches in its own; removals by network, rule and count kept.
 """
 
 import math
@@ -18,7 +13,7 @@ import numpy as np
 
 from margin_jax.errors import InputError
 from margin_jax.run_folder.tables import Table, rows
-from margin_jax.statistics.estimates import MeanInterval, t_interval
+from margin_jax.statistics.estimates import Estimate, half_width, t_interval
 from plots import style
 
 FINISHED = "finished"
@@ -38,18 +33,21 @@ class Summary(NamedTuple):
       updates: mean number of optimiser steps.
       loss_start: mean loss on the kept examples at the removal, in nats.
       loss_end: the same at the end.
+      drop_half, drop_frozen_half: half the widths of their intervals, as tables hold them.
     """
 
     seeds: int
     failed: int
     reasons: tuple[tuple[str, int], ...]
-    error: MeanInterval
-    drop: MeanInterval
-    drop_frozen: MeanInterval
-    moved: MeanInterval
+    error: Estimate
+    drop: Estimate
+    drop_frozen: Estimate
+    moved: Estimate
     updates: float
     loss_start: float
     loss_end: float
+    drop_half: float
+    drop_frozen_half: float
 
 
 def summarise(cells: Table, by: Sequence[str]) -> dict[tuple, Summary]:
@@ -75,12 +73,13 @@ def _summary(group: Table) -> Summary:
     reasons = Counter(str(reason) or str(status) for reason, status in
                       zip(group["reason"][~good], group["status"][~good]))
 
-    def over_seeds(column: str) -> MeanInterval:
+    def over_seeds(column: str) -> Estimate:
         return t_interval(group[column][good])
 
     return Summary(good.size, int(np.sum(~good)), tuple(sorted(reasons.items())), over_seeds("test_error"),
-                   over_seeds("drop"), over_seeds("drop_frozen"), over_seeds("moved"), over_seeds("updates").mean,
-                   over_seeds("loss_start").mean, over_seeds("loss_end").mean)
+                   over_seeds("drop"), over_seeds("drop_frozen"), over_seeds("moved"), over_seeds("updates").value,
+                   over_seeds("loss_start").value, over_seeds("loss_end").value, half_width(group["drop"][good]),
+                   half_width(group["drop_frozen"][good]))
 
 
 BASE = "base"  # rule and scope of the epochs before the removal
@@ -127,10 +126,10 @@ def _align(epochs: np.ndarray, seeds: np.ndarray, values: np.ndarray) -> Aligned
     # happen to have a record would jump from seed to seed.
     laid = np.full((names.size, at.size), np.nan)
     for seed in range(names.size):
-        mine = np.sort(column[row == seed])
-        own = np.empty(at.size)
-        own[column[row == seed]] = values[row == seed]
-        laid[seed, mine[0]:mine[-1] + 1] = np.interp(at[mine[0]:mine[-1] + 1], at[mine], own[mine])
+        places = np.sort(column[row == seed])
+        recorded = np.empty(at.size)
+        recorded[column[row == seed]] = values[row == seed]
+        laid[seed, places[0]:places[-1] + 1] = np.interp(at[places[0]:places[-1] + 1], at[places], recorded[places])
     return Aligned(at, laid)
 
 
@@ -172,7 +171,7 @@ def split(removals: Table, curves: Table) -> list[RemovalNetwork]:
     # Alone, an optimiser may have followed another one, that of the epochs before the removals.
     several = np.unique(removals["optimizer"]).size > 1
     return [RemovalNetwork(name, std, rows(removals, optimizer=optimizer, init_std=std),
-                    rows(curves, init_std=std, **({"optimizer": optimizer} if several else {})))
+                           rows(curves, init_std=std, **({"optimizer": optimizer} if several else {})))
             for name, (optimizer, std) in zip(names(keys), keys)]
 
 
@@ -201,8 +200,8 @@ _NAMES = {FULL: "full data", "el2n": "EL2N", "grand": "GraNd", "aum": "AUM", "id
 
 def look(rule: str) -> Look:
     """The look of a rule; one made class by class has its rule's colour and a marker of its own."""
-    found = _LOOKS.get(rule.removesuffix(BALANCED), Look(_PURPLE, "p"))
-    return found._replace(marker="d") if rule.endswith(BALANCED) else found
+    plain = _LOOKS.get(rule.removesuffix(BALANCED), Look(_PURPLE, "p"))
+    return plain._replace(marker="d") if rule.endswith(BALANCED) else plain
 
 
 def name(rule: str, scope: str = "") -> str:
@@ -212,7 +211,7 @@ def name(rule: str, scope: str = "") -> str:
     return f"scratch: {text}" if scope == SCRATCH else text
 
 
-def rules_in_order(found: Iterable[str]) -> list[str]:
+def rules_in_order(rules: Iterable[str]) -> list[str]:
     """Distinct rules in the order of every legend: full data and the frozen network first, unknown ones last."""
     places = list(_LOOKS)
 
@@ -220,7 +219,7 @@ def rules_in_order(found: Iterable[str]) -> list[str]:
         plain = rule.removesuffix(BALANCED)
         return (places.index(plain) if plain in places else len(places), rule)
 
-    return sorted(set(found), key=place)
+    return sorted(set(rules), key=place)
 
 
 class Steps(NamedTuple):
@@ -245,7 +244,7 @@ class Steps(NamedTuple):
         place = np.flatnonzero(self.kept == kept)
         return getattr(self, column)[:, place[0]] if place.size else np.full(self.error.shape[0], np.nan)
 
-    def rise(self, kept: int) -> MeanInterval:
+    def rise(self, kept: int) -> Estimate:
         """Test error at a count kept minus that before the first removal, in points, over seeds."""
         return t_interval(self.at("error", kept) - self.error[:, 0])
 
@@ -257,9 +256,9 @@ def removal_rules(removals: Table) -> list[str]:
 
 def main_rule(removals: Table) -> str:
     """The paper's rule if the job has it, else the first; raises InputError where there is none."""
-    if not (found := removal_rules(removals)):
+    if not (rules := removal_rules(removals)):
         raise InputError("removals.csv names no rule that removes examples; wait until a network has")
-    return MAIN if MAIN in found else found[0]
+    return MAIN if MAIN in rules else rules[0]
 
 
 def steps(removals: Table, rule: str) -> Steps:
@@ -269,13 +268,13 @@ def steps(removals: Table, rule: str) -> Steps:
       removals: columns of removals.csv, each (R,), of one network.
       rule: whose rows.
     """
-    mine = rows(removals, rule=rule)
-    seeds, row = np.unique(mine["seed"], return_inverse=True)
-    falling, column = np.unique(-mine["kept"], return_inverse=True)
+    chosen = rows(removals, rule=rule)
+    seeds, row = np.unique(chosen["seed"], return_inverse=True)
+    falling, column = np.unique(-chosen["kept"], return_inverse=True)
 
     def laid(name: str) -> np.ndarray:
         values = np.full((seeds.size, falling.size), np.nan)
-        values[row, column] = mine[name]
+        values[row, column] = chosen[name]
         return values
 
     return Steps((-falling).astype(int), laid("test_error"), laid("epoch"), laid("separated"), laid("moved"))
@@ -296,15 +295,15 @@ def full_steps(curves: Table, removals: Table, rule: str) -> np.ndarray | None:
     at, seeds = steps(removals, rule).epoch, np.unique(rows(removals, rule=rule)["seed"])
     if FULL not in curves["rule"]:
         return None
-    found = np.full(at.shape, np.nan)
+    aligned = np.full(at.shape, np.nan)
     for place, seed in enumerate(seeds):
         run = rows(curves, rule=(FULL, BASE), seed=float(seed))
         order = np.argsort(run["epoch"])
         epochs, errors = run["epoch"][order], run["test_error"][order]
         if FULL in run["rule"]:
             last = np.searchsorted(epochs, np.nan_to_num(at[place], nan=-1.0), side="right") - 1
-            found[place] = np.where((last >= 0) & (at[place] <= epochs[-1]), errors[np.maximum(last, 0)], np.nan)
-    return found
+            aligned[place] = np.where((last >= 0) & (at[place] <= epochs[-1]), errors[np.maximum(last, 0)], np.nan)
+    return aligned
 
 
 def number_text(value: float) -> str:

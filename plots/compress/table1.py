@@ -1,8 +1,6 @@
-"""The cells of a grid over seeds, and how their order compares with the paper's table 1.
+"""Table 1 of the paper beside ours: the drop for every learning rate and batch size, controls, what training did.
 
-Table 1 of the paper beside ours: the drop for every learning rate and batch size, controls, what training did.
-
-The drop against the batch size, a panel for each learning rate: the paper's table 1, ours and the controls.
+The cells of a grid over seeds as tables, as CSV and as a figure, and how their order compares with the paper's.
 """
 
 import csv
@@ -18,8 +16,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from margin_jax.errors import InputError
 from margin_jax.run_folder.tables import Table
-from margin_jax.statistics import estimates
-from margin_jax.statistics.estimates import Agreement, MeanInterval, agreement
+from margin_jax.statistics.estimates import Estimate, agreement
 from plots import paper, style, tables
 from plots.compress import read
 from plots.compress.read import Summary, losses, number_text, summarise
@@ -44,41 +41,40 @@ def summaries(cells: Table) -> Cells:
     return {key: summary for key, summary in summarise(cells, BY).items() if key[3] != read.FULL}
 
 
-def chosen(found: Cells, optimizer: str, rule: str, scope: str) -> dict[tuple[float, int], Summary]:
+def chosen(grid: Cells, optimizer: str, rule: str, scope: str) -> dict[tuple[float, int], Summary]:
     """The cells of one rule, keyed by (learning_rate, batch_size)."""
-    return {(rate, int(batch)): summary for (name, rate, batch, by, where), summary in found.items()
+    return {(rate, int(batch)): summary for (name, rate, batch, by, where), summary in grid.items()
             if (name, by, where) == (optimizer, rule, scope)}
 
 
-def paper_order(found: Cells, model: str, scope: str, optimizer: str | None = None) -> Agreement:
+def paper_order(grid: Cells, model: str, scope: str, optimizer: str | None = None) -> Estimate:
     """Whether the rule "smallest" orders the cells of a scope by their mean drop as the paper does.
 
     Args:
-      found: all cells.
+      grid: all cells.
       model: "convnet" or "densenet".
       scope: whose cells.
       optimizer: whose cells; None for those of every optimiser.
     """
-    pairs = [(_paper(model, key), summary.drop.mean) for key, summary in found.items()
+    pairs = [(_paper(model, key), summary.drop.value) for key, summary in grid.items()
              if key[3] == read.MAIN and key[4] == scope and optimizer in (None, key[0])]
-    columns = np.array(pairs, np.float64).reshape(-1, 2)
-    return agreement(columns[:, 0], columns[:, 1])
+    return _agreement(pairs)
 
 
-def moved_order(found: Cells, rule: str, scope: str, optimizer: str) -> Agreement:
+def moved_order(grid: Cells, rule: str, scope: str, optimizer: str) -> Estimate:
     """Whether the cells of a rule whose networks moved farther lost more: mean drop against mean distance moved."""
-    pairs = [(summary.moved.mean, summary.drop.mean) for key, summary in found.items()
+    pairs = [(summary.moved.value, summary.drop.value) for key, summary in grid.items()
              if (key[0], *key[3:]) == (optimizer, rule, scope)]
     return _agreement(pairs)
 
 
-def loss_order(found: Cells, rule: str, scope: str, optimizer: str) -> Agreement:
+def loss_order(grid: Cells, rule: str, scope: str, optimizer: str) -> Estimate:
     """Whether the cells of a rule lost more whose examples had more loss left at the removal: mean drop against it."""
-    return _agreement([(summary.loss_start, summary.drop.mean) for key, summary in found.items()
+    return _agreement([(summary.loss_start, summary.drop.value) for key, summary in grid.items()
                        if (key[0], *key[3:]) == (optimizer, rule, scope)])
 
 
-def _agreement(pairs: list[tuple[float, float]]) -> Agreement:
+def _agreement(pairs: list[tuple[float, float]]) -> Estimate:
     columns = np.array(pairs, np.float64).reshape(-1, 2)
     return agreement(columns[:, 0], columns[:, 1])
 
@@ -88,7 +84,7 @@ def _paper(model: str, key: tuple) -> float:
     return math.nan if drop is None else drop
 
 
-def to_csv(found: Cells, model: str) -> str:
+def to_csv(grid: Cells, model: str) -> str:
     """All cells in long form, a line each; drops in points, losses in nats, empty where there is no number.
 
     `n` counts the seeds that enter the drop. The paper's drop stands beside the rule "smallest", its X as X.
@@ -96,18 +92,14 @@ def to_csv(found: Cells, model: str) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    for (optimizer, rate, batch, rule, scope), summary in found.items():
+    for (optimizer, rate, batch, rule, scope), summary in grid.items():
         ours = rule == read.MAIN and scope != read.SCRATCH
-        said = paper.table1_drop(model, optimizer, rate, batch) if ours else None
-        numbers = (*_two(summary.drop), *_two(summary.drop_frozen), summary.moved.mean, summary.updates,
-                   summary.loss_start, summary.loss_end)
+        stated = paper.table1_drop(model, optimizer, rate, batch) if ours else None
+        numbers = (summary.drop.value, summary.drop_half, summary.drop_frozen.value, summary.drop_frozen_half,
+                   summary.moved.value, summary.updates, summary.loss_start, summary.loss_end)
         writer.writerow((optimizer, f"{rate:g}", f"{batch:g}", rule, scope, summary.drop.n, summary.failed,
-                         *map(_number, numbers), "" if said is None else "X" if math.isnan(said) else said))
+                         *map(_number, numbers), "" if stated is None else "X" if math.isnan(stated) else stated))
     return file.getvalue()
-
-
-def _two(interval: MeanInterval) -> tuple[float, float]:
-    return interval.mean, interval.half
 
 
 def _number(value: float) -> str:
@@ -132,78 +124,78 @@ def build(cells: Table, model: str) -> list[Grid]:
     Raises:
       InputError: no rule yet, or rules that kept different numbers.
     """
-    found = summaries(cells)
+    grid = summaries(cells)
     kept = int(cells["kept"][~np.isin(cells["rule"], (read.FULL, read.FROZEN))][0])
-    order = sorted(read.rules_in_order(key[3] for key in found), key=lambda rule: rule != read.MAIN)
+    order = sorted(read.rules_in_order(key[3] for key in grid), key=lambda rule: rule != read.MAIN)
     grids = []
-    for optimizer in optimizers(found):
-        for scope in scopes(found):
+    for optimizer in optimizers(grid):
+        for scope in scopes(grid):
             where = f"{paper.MODELS.get(model, model)}, {optimizer}, {kept:,} kept, {_SCOPES.get(scope, scope)}"
             for rule in order:
-                mine = chosen(found, optimizer, rule, scope)
-                if not mine or (rule, scope) == (read.FROZEN, "after"):  # one network for all settings: a note
+                settings = chosen(grid, optimizer, rule, scope)
+                if not settings or (rule, scope) == (read.FROZEN, "after"):  # one network for all settings: a note
                     continue
                 caption, main = f"Drop by rule {read.name(rule)}; {where}", rule == read.MAIN
-                said = {at: paper.table1_drop(model, optimizer, *at) for at in mine} if main else {}
-                notes = [_LEGEND] * (main or not grids) + (_main_notes(found, model, optimizer, scope) if main else [])
+                stated = {at: paper.table1_drop(model, optimizer, *at) for at in settings} if main else {}
+                notes = [_LEGEND] * (main or not grids) + (_main_notes(grid, model, optimizer, scope) if main else [])
                 if main and kept != paper.TABLE1_KEPT:
                     notes.append(f"The paper kept {paper.TABLE1_KEPT}, this grid {kept:,}.")
-                grids.append(_drops(caption, mine, said if scope != read.SCRATCH else {}, notes))
-                grids += _what_training_did(mine, where) if main else []
+                grids.append(_drops(caption, settings, stated if scope != read.SCRATCH else {}, notes))
+                grids += _what_training_did(settings, where) if main else []
     return grids
 
 
-def optimizers(found: Cells) -> list[str]:
+def optimizers(grid: Cells) -> list[str]:
     """Those of the rules; the frozen network may have that from before the removal."""
-    return list(dict.fromkeys(key[0] for key in found if key[3] != read.FROZEN))
+    return list(dict.fromkeys(key[0] for key in grid if key[3] != read.FROZEN))
 
 
-def scopes(found: Cells) -> list[str]:
+def scopes(grid: Cells) -> list[str]:
     """Scopes in the order of the tables: fresh networks last."""
-    there = {key[4] for key in found}
-    return [scope for scope in _SCOPES if scope in there] + sorted(there - set(_SCOPES))
+    known = {key[4] for key in grid}
+    return [scope for scope in _SCOPES if scope in known] + sorted(known - set(_SCOPES))
 
 
-def _main_notes(found: Cells, model: str, optimizer: str, scope: str) -> list[str]:
+def _main_notes(grid: Cells, model: str, optimizer: str, scope: str) -> list[str]:
     notes = [paper.TABLE1_NOTES[model, optimizer]] if (model, optimizer) in paper.TABLE1_NOTES else []
     notes = notes if scope != read.SCRATCH else []
-    frozen = [s for key, s in found.items() if key[3:] == (read.FROZEN, "after")] if scope == "after" else []
+    frozen = [s for key, s in grid.items() if key[3:] == (read.FROZEN, "after")] if scope == "after" else []
     notes += [f"Frozen at the removal: drop {ours(summary)}." for summary in frozen]
     notes += [f"Without {count} of {summary.seeds} networks, which did not get to the removal: {reason}."
               for summary in frozen for reason, count in summary.reasons]
-    order = f"Order of the cells, paper against ours: {said(paper_order(found, model, scope, optimizer))}"
-    if len(optimizers(found)) > 1:
-        order += f"; of all optimisers: {said(paper_order(found, model, scope))}"
+    order = f"Order of the cells, paper against ours: {order_text(paper_order(grid, model, scope, optimizer))}"
+    if len(optimizers(grid)) > 1:
+        order += f"; of all optimisers: {order_text(paper_order(grid, model, scope))}"
     if scope != read.SCRATCH:
-        moved = said(moved_order(found, read.MAIN, scope, optimizer))
+        moved = order_text(moved_order(grid, read.MAIN, scope, optimizer))
         notes.append(f"Drop against distance moved, cell by cell: {moved}.")
     if scope == "whole_run":  # after the removal alone all cells of a seed start from one network, with one loss
-        left = said(loss_order(found, read.MAIN, scope, optimizer))
+        left = order_text(loss_order(grid, read.MAIN, scope, optimizer))
         notes.append(f"Drop against the loss of the kept examples at the removal, cell by cell: {left}.")
     return [*notes, f"{order}."]
 
 
-def said(found: Agreement) -> str:
+def order_text(order: Estimate) -> str:
     """Such as "Spearman's ρ = 0.91, 95% bootstrap interval 0.70 to 0.98, 17 cells"."""
-    if not math.isfinite(found.rho):
-        return f"{found.pairs} cells with a number in both, too few or all equal"
-    rho, low, high = (tables.interval_text(estimates.MeanInterval(value, math.nan, 1)) for value in found[:3])
-    return f"Spearman's \N{GREEK SMALL LETTER RHO} = {rho}, 95% bootstrap interval {low} to {high}, {found.pairs} cells"
+    if not math.isfinite(order.value):
+        return f"{order.n} cells with a number in both, too few or all equal"
+    rho, low, high = (tables.interval_text(Estimate(value, math.nan, math.nan, 1)) for value in order[:3])
+    return f"Spearman's \N{GREEK SMALL LETTER RHO} = {rho}, 95% bootstrap interval {low} to {high}, {order.n} cells"
 
 
-def _drops(caption: str, mine: Chosen, theirs: Mapping[Settings, float | None], notes: Sequence[str]) -> Grid:
+def _drops(caption: str, settings: Chosen, stated: Mapping[Settings, float | None], notes: Sequence[str]) -> Grid:
     """Drops by batch size and learning rate; the paper's in a column before ours where it has one."""
-    rates, batches = _axes(mine)
-    beside = any(value is not None for value in theirs.values())
+    rates, batches = _axes(settings)
+    beside = any(value is not None for value in stated.values())
     reasons: dict[str, list[str]] = {}
     lines = []
     for batch in batches:
         line = [_batch(batch)]
         for rate in rates:
             if beside:
-                drop = theirs.get((rate, batch))
+                drop = stated.get((rate, batch))
                 line.append("" if drop is None else "X" if math.isnan(drop) else f"{drop:.2f}")
-            summary = mine.get((rate, batch))
+            summary = settings.get((rate, batch))
             text = "" if summary is None else ours(summary)
             for reason, count in summary.reasons if summary else ():
                 reasons.setdefault(reason, []).append(
@@ -226,25 +218,25 @@ def ours(summary: Summary) -> str:
     return f"{drop} ({summary.drop.n})" if summary.drop.n else drop
 
 
-def _what_training_did(mine: Chosen, where: str) -> list[Grid]:
+def _what_training_did(settings: Chosen, where: str) -> list[Grid]:
     columns: dict[str, Callable[[Summary], str]] = {
         "Test error minus that of the network frozen at the removal": lambda s: tables.interval_text(s.drop_frozen),
-        "Distance moved over the norm of the weights at the removal": lambda s: number_text(s.moved.mean),
+        "Distance moved over the norm of the weights at the removal": lambda s: number_text(s.moved.value),
         "Updates": lambda s: number_text(s.updates),
         "Loss on the kept examples, start to end (nats)": losses,
     }
-    rates, batches = _axes(mine)
+    rates, batches = _axes(settings)
     return [Grid(f"{caption}; rule {read.name(read.MAIN)}; {where}",
                  ["batch size", *(f"learning rate {rate:g}" for rate in rates)],
-                 [[_batch(batch), *(text(mine[rate, batch]) if (rate, batch) in mine else "" for rate in rates)]
+                 [[_batch(batch), *(text(settings[rate, batch]) if (rate, batch) in settings else "" for rate in rates)]
                   for batch in batches], [])
-            for caption, text in columns.items() if not {text(s) for s in mine.values()} <= {"\N{EN DASH}"}]
+            for caption, text in columns.items() if not {text(s) for s in settings.values()} <= {"\N{EN DASH}"}]
 
 
-def _axes(mine: Chosen) -> tuple[list[float], list[int]]:
+def _axes(settings: Chosen) -> tuple[list[float], list[int]]:
     """Learning rates and batch sizes as the paper lists them: falling, full gradient descent first."""
-    return (sorted({rate for rate, _ in mine}, reverse=True),
-            sorted({batch for _, batch in mine}, key=lambda batch: -batch if batch else -math.inf))
+    return (sorted({rate for rate, _ in settings}, reverse=True),
+            sorted({batch for _, batch in settings}, key=lambda batch: -batch if batch else -math.inf))
 
 
 def _batch(batch: int) -> str:
@@ -258,7 +250,7 @@ _SPREAD = 0.5  # of the room between two batch sizes that the bars of one take
 
 
 @style.styled
-def figure(cells: Table, model: str, title: str = "") -> Figure:
+def draw_figure(cells: Table, model: str, title: str = "") -> Figure:
     """Draws mean drops with 95% bars; a row of panels for each optimiser.
 
     Args:
@@ -272,53 +264,53 @@ def figure(cells: Table, model: str, title: str = "") -> Figure:
     Raises:
       InputError: no rule yet, or rules that kept different numbers.
     """
-    found = summaries(cells)
-    names = optimizers(found)
-    rates = sorted({key[1] for key in found if key[3] != read.FROZEN}, reverse=True)
-    batches = sorted({int(key[2]) for key in found if key[3] != read.FROZEN}, key=lambda size: size or math.inf)
-    lines = _lines(found)
+    grid = summaries(cells)
+    names = optimizers(grid)
+    rates = sorted({key[1] for key in grid if key[3] != read.FROZEN}, reverse=True)
+    batches = sorted({int(key[2]) for key in grid if key[3] != read.FROZEN}, key=lambda size: size or math.inf)
+    lines = _lines(grid)
     fig = style.new_figure(style.DOUBLE, 0.7 + 2.1 * len(names))
     panels = fig.subplots(len(names), len(rates), squeeze=False, sharex=True, sharey=True)
     for name, row in zip(names, panels):
         for rate, axes in zip(rates, row):
-            _panel(axes, found, name, rate, batches, lines)
+            _panel(axes, grid, name, rate, batches, lines)
             _draw_paper(axes, model, name, rate, batches)
             axes.set_title(f"{name}, learning rate {rate:g}")
         row[0].set_ylabel(f"drop (points, log above {_LINEAR:g})")
-    _scale(panels, found, batches)
+    _scale(panels, grid, batches)
     fig.supxlabel("batch size")
-    fig.legend(handles=_legend(found, lines), loc="outside upper center", ncols=5, title=title or None,
+    fig.legend(handles=_legend(grid, lines), loc="outside upper center", ncols=5, title=title or None,
                title_fontsize=8)
     return fig
 
 
-def _lines(found: Cells) -> list[tuple[str, str]]:
+def _lines(grid: Cells) -> list[tuple[str, str]]:
     """Rule and scope of each line: fresh networks last."""
-    there = {(key[3], key[4]) for key in found if (key[3], key[4]) != (read.FROZEN, "after")}
-    order = read.rules_in_order(rule for rule, _ in there)
-    return sorted(there, key=lambda pair: (scopes(found).index(pair[1]), order.index(pair[0])))
+    known = {(key[3], key[4]) for key in grid if (key[3], key[4]) != (read.FROZEN, "after")}
+    order = read.rules_in_order(rule for rule, _ in known)
+    return sorted(known, key=lambda pair: (scopes(grid).index(pair[1]), order.index(pair[0])))
 
 
-def _panel(axes: Axes, found: Cells, optimizer: str, rate: float, batches: Sequence[int],
+def _panel(axes: Axes, grid: Cells, optimizer: str, rate: float, batches: Sequence[int],
            lines: Sequence[tuple[str, str]]) -> None:
     for number, (rule, scope) in enumerate(lines):
-        mine = chosen(found, optimizer, rule, scope)
-        here = [(place, mine[rate, size]) for place, size in enumerate(batches) if (rate, size) in mine]
-        if not here:
+        settings = chosen(grid, optimizer, rule, scope)
+        drawn = [(place, settings[rate, size]) for place, size in enumerate(batches) if (rate, size) in settings]
+        if not drawn:
             continue
         shift, look = _SPREAD * (number / max(len(lines) - 1, 1) - 0.5), read.look(rule)
-        mean = np.array([summary.drop.mean for _, summary in here])
-        half = np.nan_to_num(np.array([summary.drop.half for _, summary in here]))
-        axes.errorbar(np.array([place for place, _ in here]) + shift, mean, half, color=look.colour, marker=look.marker,
-                      markersize=3, capsize=1, linewidth=1.0 if rule == read.MAIN else 0.6, elinewidth=0.6,
-                      markeredgewidth=0.6, linestyle=":" if scope == read.SCRATCH else "-", zorder=3,
+        mean = np.array([summary.drop.value for _, summary in drawn])
+        half = np.nan_to_num(np.array([summary.drop.half for _, summary in drawn]))
+        axes.errorbar(np.array([place for place, _ in drawn]) + shift, mean, half, color=look.colour,
+                      marker=look.marker, markersize=3, capsize=1, linewidth=1.0 if rule == read.MAIN else 0.6,
+                      elinewidth=0.6, markeredgewidth=0.6, linestyle=":" if scope == read.SCRATCH else "-", zorder=3,
                       markerfacecolor="white" if scope == read.SCRATCH else look.colour, gid=f"{rule}-{scope}")
-        if not (failed := [place + shift for place, summary in here if summary.failed]):
+        if not (failed := [place + shift for place, summary in drawn if summary.failed]):
             continue  # an empty line that is not clipped would take the whole figure's room
         axes.plot(failed, np.full(len(failed), 0.985), "x", color=look.colour, markersize=3.5, markeredgewidth=0.9,
                   transform=axes.get_xaxis_transform(), clip_on=False, gid=f"failed-{rule}-{scope}")
-    for summary in (s for key, s in found.items() if key[3:] == (read.FROZEN, "after")):
-        axes.axhline(summary.drop.mean, color=read.look(read.FROZEN).colour, linewidth=0.7, linestyle="--", zorder=1)
+    for summary in (s for key, s in grid.items() if key[3:] == (read.FROZEN, "after")):
+        axes.axhline(summary.drop.value, color=read.look(read.FROZEN).colour, linewidth=0.7, linestyle="--", zorder=1)
 
 
 def _draw_paper(axes: Axes, model: str, optimizer: str, rate: float, batches: Sequence[int]) -> None:
@@ -328,7 +320,7 @@ def _draw_paper(axes: Axes, model: str, optimizer: str, rate: float, batches: Se
                   linewidth=2.5, marker="o", markersize=4, zorder=1, gid="paper")
 
 
-def _scale(panels: np.ndarray, found: Cells, batches: Sequence[int]) -> None:
+def _scale(panels: np.ndarray, grid: Cells, batches: Sequence[int]) -> None:
     """Drops from hundredths to tens of points: a log scale, linear around zero."""
     for axes in panels.ravel():
         axes.set_yscale("symlog", linthresh=_LINEAR, linscale=0.5)
@@ -338,23 +330,23 @@ def _scale(panels: np.ndarray, found: Cells, batches: Sequence[int]) -> None:
         axes.grid(axis="y", linewidth=0.3, alpha=0.5)
         axes.axhline(0, color="black", linewidth=0.4, zorder=0)
         axes.set_xticks(range(len(batches)), [f"{size}" if size else "all" for size in batches])
-    drops = [summary.drop for summary in found.values()]
+    drops = [summary.drop for summary in grid.values()]
     # No further than from zero to twice the mean: bars of two seeds would take all the room.
-    ends = [drop.mean + sign * min(np.nan_to_num(drop.half), abs(drop.mean)) for drop in drops for sign in (-1, 1)]
+    ends = [drop.value + sign * min(np.nan_to_num(drop.half), abs(drop.value)) for drop in drops for sign in (-1, 1)]
     ends = [end for end in ends if np.isfinite(end)]
     panels[0, 0].set_ylim(min([-0.3, *(1.2 * end for end in ends)]), max([40, *(1.5 * end for end in ends)]))
 
 
-def _legend(found: Cells, lines: Sequence[tuple[str, str]]) -> list[Line2D]:
+def _legend(grid: Cells, lines: Sequence[tuple[str, str]]) -> list[Line2D]:
     handles = [Line2D([], [], color=_PAPER, linewidth=2.5, marker="o", markersize=4, label="paper (smallest)")]
     for rule, scope in lines:
         look, fresh = read.look(rule), scope == read.SCRATCH
         handles.append(Line2D([], [], color=look.colour, marker=look.marker, markersize=3, linewidth=0.8,
                               linestyle=":" if fresh else "-", markerfacecolor="white" if fresh else look.colour,
                               label=read.name(rule, scope)))
-    if any(key[3:] == (read.FROZEN, "after") for key in found):
+    if any(key[3:] == (read.FROZEN, "after") for key in grid):
         handles.append(Line2D([], [], color=read.look(read.FROZEN).colour, linewidth=0.7, linestyle="--",
                               label=read.name(read.FROZEN)))
-    if any(summary.failed for summary in found.values()):
+    if any(summary.failed for summary in grid.values()):
         handles.append(Line2D([], [], color="black", marker="x", linestyle="", markersize=3.5, label="a seed failed"))
     return handles

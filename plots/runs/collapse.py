@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder.read import Recorded
 from plots import style
+from plots.paper import plain
 
 _FEW = 20  # up to this many records, each is marked: one alone would draw no line
 _SHARES = ("nc4", "nc4_test")  # from 0 to 1 in the table, in percent here
@@ -31,7 +32,7 @@ _TRIVIAL = ("nc2_norms", "nc2_angles")  # 0 for two classes, whose centred means
 
 
 @style.styled
-def figure(table: Mapping[str, np.ndarray], classes: int, separation: int | None = None) -> Figure:
+def draw_figure(table: Mapping[str, np.ndarray], classes: int, separation: int | None = None) -> Figure:
     """Draws NC1 on a log axis, NC2, NC3 and NC4 against epoch.
 
     Args:
@@ -84,25 +85,24 @@ def _log(axes: Axes, values: np.ndarray) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def from_run(run: Recorded) -> Figure:
+def draw_run(run: Recorded) -> Figure:
     """Draws the neural collapse of a run folder; raises InputError without collapse.csv."""
-    return figure(records.read_collapse(run.workdir), len(run.class_names), run.separation)
+    return draw_figure(records.read_collapse(run.workdir), len(run.class_names), run.separation)
 
 
-def numbers(table: Mapping[str, np.ndarray], classes: int, separation: int | None) -> dict[str, Any]:
+def compute_numbers(table: Mapping[str, np.ndarray], classes: int, separation: int | None) -> dict[str, Any]:
     """What the figure shows at its first record, at separation and at its last one; shares from 0 to 1."""
 
     def at(row: int) -> dict[str, float | int | None]:
-        return {name: int(column[row]) if name == "epoch" else float(column[row]) if np.isfinite(column[row]) else None
-                for name, column in table.items()}
+        return {name: int(column[row]) if name == "epoch" else plain(column[row]) for name, column in table.items()}
 
-    found = np.flatnonzero(table["epoch"] == separation) if separation is not None else np.empty(0, int)
+    at_separation = np.flatnonzero(table["epoch"] == separation) if separation is not None else np.empty(0, int)
     return {"classes": classes, "separation_epoch": separation, "first": at(0),
-            "at_separation": at(int(found[0])) if found.size else None, "last": at(-1),
+            "at_separation": at(int(at_separation[0])) if at_separation.size else None, "last": at(-1),
             "notes": ["nc2_norms and nc2_angles are 0 by construction for two classes"] if classes == 2 else []}
 
 
-def write_json(run: Recorded, folder: pathlib.Path) -> pathlib.Path:
+def write_numbers(run: Recorded, folder: pathlib.Path) -> pathlib.Path:
     """Writes collapse.json, the numbers of the figure."""
-    content = numbers(records.read_collapse(run.workdir), len(run.class_names), run.separation)
+    content = compute_numbers(records.read_collapse(run.workdir), len(run.class_names), run.separation)
     return style.write(folder / "collapse.json", f"{json.dumps(content, indent=2)}\n".encode())

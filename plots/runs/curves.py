@@ -1,8 +1,6 @@
-"""Margin curves: the sorted normalised margins of all training examples, epoch after epoch (fig. 1 top, fig. 3).
+"""Margin curves, the sorted normalised margins of training examples: of all and of every class, epoch after epoch.
 
-Margin curves of every class on its own, epoch after epoch (fig. 3, right).
-
-Histogram of the smallest normalised margins at the last recorded epoch (fig. 1, bottom).
+Figure 1 (top), figure 3; also the histogram of the smallest margins at the last recorded epoch (figure 1, bottom).
 """
 
 import math
@@ -14,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from margin_jax.run_folder.read import Recorded
+from margin_jax.theory.distribution import margin_curve
 from plots import style
 from plots.runs import read
 
@@ -21,8 +20,8 @@ ENLARGED = 5
 
 
 @style.styled
-def figure(epochs: np.ndarray, normalised: Callable[[int], np.ndarray], ids: np.ndarray, separation: int | None = None,
-           kept: np.ndarray | None = None) -> Figure:
+def draw_figure(epochs: np.ndarray, normalised: Callable[[int], np.ndarray], ids: np.ndarray,
+                separation: int | None = None, kept: np.ndarray | None = None) -> Figure:
     """Draws margin curves coloured by epoch, and the five smallest margins of the last epoch enlarged.
 
     Args:
@@ -63,8 +62,8 @@ def figure(epochs: np.ndarray, normalised: Callable[[int], np.ndarray], ids: np.
 def draw_curve(axes: Axes, values: np.ndarray, colour: object, epoch: int, separation: int | None,
                last: bool) -> tuple[np.ndarray, np.ndarray]:
     """Draws one margin curve and returns it whole; the ones of separation and of the last epoch stand out."""
-    rank, shown = read.curve(values)
-    names = [name for name, here in (("separation", epoch == separation), ("last", last)) if here]
+    rank, shown = margin_curve(read.finite(values))
+    names = [name for name, holds in (("separation", epoch == separation), ("last", last)) if holds]
     special = "black" if last else style.VERMILLION
     label = f"{' and '.join(names)}, epoch {epoch}" if names and shown.size else "_"
     points = read.thin(shown.size)
@@ -75,13 +74,13 @@ def draw_curve(axes: Axes, values: np.ndarray, colour: object, epoch: int, separ
 
 
 def _enlarge(axes: Axes, values: np.ndarray, ids: np.ndarray, kept: np.ndarray | None) -> None:
-    smallest = read.ascending(values, ids)[:ENLARGED]
+    smallest = read.ranked_rows(values, ids)[:ENLARGED]
     place = np.arange(1, smallest.size + 1)
     axes.plot(place, values[smallest], "ko", markersize=3.5, label="all examples", gid="smallest")
     axes.axhline(0, color=style.GREY, linewidth=0.6, zorder=1)
     shown = values[smallest]
     if kept is not None and not kept.all():
-        among = np.flatnonzero(kept)[read.ascending(values[kept], ids[kept])[:ENLARGED]]
+        among = np.flatnonzero(kept)[read.ranked_rows(values[kept], ids[kept])[:ENLARGED]]
         axes.plot(np.arange(1, among.size + 1), values[among], "s", markersize=4, markerfacecolor="none",
                   color=style.BLUE, label="kept examples", gid="smallest-kept")
         # Outside the panel, where its markers cannot be taken for data.
@@ -98,10 +97,10 @@ def _enlarge(axes: Axes, values: np.ndarray, ids: np.ndarray, kept: np.ndarray |
     axes.set_ylabel(style.margin_axis(axes.yaxis, shown).removeprefix("normalised "))
 
 
-def from_run(run: Recorded) -> Figure:
+def draw_run(run: Recorded) -> Figure:
     """Draws the margin curves of a run folder."""
     kept = run.mask["mask"] if run.removals else None
-    return figure(run.margins.epochs, run.normalised, run.margins.ids, run.separation, kept)
+    return draw_figure(run.margins.epochs, run.normalised, run.margins.ids, run.separation, kept)
 
 
 MOST = 20  # panels that two columns of a paper hold
@@ -109,8 +108,8 @@ _CURVES = 30  # in a panel an inch high; more would run together
 
 
 @style.styled
-def per_class_figure(epochs: np.ndarray, normalised: Callable[[int], np.ndarray], labels: np.ndarray,
-           class_names: Sequence[str], separation: int | None = None) -> Figure:
+def draw_per_class(epochs: np.ndarray, normalised: Callable[[int], np.ndarray], labels: np.ndarray,
+                   class_names: Sequence[str], separation: int | None = None) -> Figure:
     """Draws a panel per class: its examples' margin curves, coloured by epoch.
 
     Args:
@@ -187,16 +186,16 @@ def _note(shown: int, count: int, incomplete: int, drawn: int) -> str:
     return classes + (f"\n(not finite, left out: in {incomplete} of {drawn} epochs)" if incomplete else "")
 
 
-def per_class_from_run(run: Recorded) -> Figure:
+def draw_run_per_class(run: Recorded) -> Figure:
     """Draws the margin curves of every class of a run folder."""
-    return per_class_figure(run.margins.epochs, run.normalised, run.margins.labels, run.class_names, run.separation)
+    return draw_per_class(run.margins.epochs, run.normalised, run.margins.labels, run.class_names, run.separation)
 
 
 SMALLEST, BINS = 100, 10
 
 
 @style.styled
-def histogram_figure(margins: np.ndarray, ids: np.ndarray, epoch: int, of_what: str = "") -> Figure:
+def draw_histogram(margins: np.ndarray, ids: np.ndarray, epoch: int, of_what: str = "") -> Figure:
     """Draws ten equal bins over the range of the 100 smallest margins, each with its count.
 
     Args:
@@ -208,7 +207,7 @@ def histogram_figure(margins: np.ndarray, ids: np.ndarray, epoch: int, of_what: 
     Returns:
       The figure; its axes hold one bar per bin.
     """
-    values = margins[read.ascending(margins, ids)[:SMALLEST]]
+    values = margins[read.ranked_rows(margins, ids)[:SMALLEST]]
     fig = style.new_figure(style.SINGLE, 2.1)
     axes = fig.subplots()
     if values.size:
@@ -243,9 +242,9 @@ def limits(values: np.ndarray) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def histogram_from_run(run: Recorded) -> Figure:
+def draw_run_histogram(run: Recorded) -> Figure:
     """Draws the histogram of a run folder; after a removal, of the kept examples."""
     last = run.margins.epochs.size - 1
     rows = run.mask["mask"] if run.removals else np.ones(run.margins.ids.size, bool)
-    return histogram_figure(run.normalised(last)[rows], run.margins.ids[rows], int(run.margins.epochs[last]),
-                  f"of {int(rows.sum()):,} {'kept' if run.removals else 'examples'}")
+    return draw_histogram(run.normalised(last)[rows], run.margins.ids[rows], int(run.margins.epochs[last]),
+                          f"of {int(rows.sum()):,} {'kept' if run.removals else 'examples'}")

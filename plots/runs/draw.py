@@ -1,20 +1,15 @@
-"""Draws the figures of one run folder.
+"""Draws the figures of one run folder; of the paper those that follow margins through training (fig. 7-9, 15-18)."""
 
-Figures of the paper that follow margins through the training of one run (fig. 7 to 9, 15 to 18).
-"""
-
-import logging
+import functools
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from margin_jax.errors import InputError, nearest
 from margin_jax.run_folder.read import Recorded, read_run
 from plots import paper, style
 from plots.runs import collapse, curves, errors, fig08, gallery, support, tracks
-from plots.runs.read import Lacking
 
 
 class Drawn(NamedTuple):
@@ -30,24 +25,26 @@ _GROUPS = {"fig16": "largest", "fig17": "middle", "fig18": "smallest"}
 
 
 def _groups(run: Recorded, name: str, _: str) -> Drawn:
-    shown = tracks.gather(run, name)
+    shown = tracks.compute_tracks(run, name)
     epoch = paper.FIG07_SEPARATION if name == "fig07" else paper.FIG15_SEPARATION
-    return Drawn(tracks.fig07_figure(shown, epoch), f"{name}.json", tracks.numbers(shown, epoch))
+    return Drawn(tracks.draw_groups(shown, epoch), f"{name}.json", tracks.numbers_json(shown, epoch))
 
 
 def _group(run: Recorded, name: str, _: str) -> Drawn:
-    return Drawn(tracks.fig16_figure(tracks.gather(run, name), _GROUPS[name], paper.FIG15_SEPARATION))
+    return Drawn(tracks.draw_group(tracks.compute_tracks(run, name), _GROUPS[name], paper.FIG15_SEPARATION))
 
 
 def _support(run: Recorded, _: str, __: str) -> Drawn:
-    found = support.gather(run)
-    return Drawn(support.figure(found, run.config["data"]["name"]), "support.json", support.numbers(run, found))
+    prediction = support.compute_prediction(run)
+    figure = support.draw_figure(prediction, run.config["data"]["name"])
+    return Drawn(figure, "support.json", support.numbers_json(run, prediction))
 
 
 def _columns(run: Recorded, name: str, data_dir: str) -> Drawn:
-    found = fig08.gather(run, name.removesuffix("_ids"))
-    drawn = fig08.with_ranks(run, found) if name.endswith("_ids") else fig08.with_pictures(run, found, data_dir)
-    return Drawn(drawn, f"{found.name}.json", fig08.numbers(found))
+    columns = fig08.compute_columns(run, name.removesuffix("_ids"))
+    ranked = name.endswith("_ids")
+    figure = fig08.draw_with_ranks(run, columns) if ranked else fig08.draw_with_pictures(run, columns, data_dir)
+    return Drawn(figure, f"{columns.name}.json", fig08.numbers_json(columns))
 
 
 COURSE_FIGURES: dict[str, Draw] = {
@@ -57,14 +54,13 @@ COURSE_FIGURES: dict[str, Draw] = {
 COURSE_PICTURES = ("fig08", "fig09")  # these need the data set
 
 
-_log = logging.getLogger(__name__)
 FIGURES: dict[str, Callable[[Recorded, str], Figure]] = {
-    "errors": lambda run, _: errors.from_run(run),
-    "curves": lambda run, _: curves.from_run(run),
-    "per_class": lambda run, _: curves.per_class_from_run(run),
-    "histogram": lambda run, _: curves.histogram_from_run(run),
-    "collapse": lambda run, _: collapse.from_run(run),
-    "gallery": gallery.from_run,
+    "errors": lambda run, _: errors.draw_run(run),
+    "curves": lambda run, _: curves.draw_run(run),
+    "per_class": lambda run, _: curves.draw_run_per_class(run),
+    "histogram": lambda run, _: curves.draw_run_histogram(run),
+    "collapse": lambda run, _: collapse.draw_run(run),
+    "gallery": gallery.draw_run,
 }
 TABLES = {"collapse": "collapse.csv"}  # what not every run records: drawn unasked where it is there
 
@@ -74,10 +70,7 @@ PICTURES = ("gallery", *COURSE_PICTURES)  # last: they need the data set, which 
 
 def check(names: Iterable[str]) -> None:
     """Checks names of figures; raises InputError at one that a run does not have."""
-    for name in names:
-        if name not in {**FIGURES, **EXTRA}:
-            raise InputError(f"no figure is called {name!r}; nearest is {nearest(name, [*FIGURES, *EXTRA])!r} of "
-                             f"{', '.join([*FIGURES, *EXTRA])}")
+    style.check_names(names, [*FIGURES, *EXTRA], "no figure is called")
 
 
 def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_dir: str = "") -> list[pathlib.Path]:
@@ -99,22 +92,14 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
     check(names or ())
     run = read_run(workdir)
     wanted = _unasked(run) if names is None else list(names)
-    paths: list[pathlib.Path] = []
-    for name in sorted([*FIGURES, *EXTRA], key=lambda name: name in PICTURES):
-        try:
-            paths += _draw_one(run, name, data_dir) if name in wanted else []
-        except InputError as error:
-            if names is None and isinstance(error, Lacking):
-                _log.warning("%s is left out: %s", name, error)
-                continue
-            done = f"; drawn without it: {', '.join(map(str, paths))}" if paths else ""
-            raise InputError(f"{name}: {error}{done}") from error
-    return paths
+    figures = [name for name in sorted([*FIGURES, *EXTRA], key=lambda name: name in PICTURES) if name in wanted]
+    return style.draw_all({name: functools.partial(_draw_one, run, name, data_dir) for name in figures},
+                          asked=names is not None)
 
 
 def _unasked(run: Recorded) -> list[str]:
-    there = [name for name in FIGURES if name not in TABLES or (run.workdir / TABLES[name]).is_file()]
-    return there + list(run.config.get("figures", ()))
+    recorded = [name for name in FIGURES if name not in TABLES or (run.workdir / TABLES[name]).is_file()]
+    return recorded + list(run.config.get("figures", ()))
 
 
 def _draw_one(run: Recorded, name: str, data_dir: str) -> list[pathlib.Path]:
@@ -124,5 +109,5 @@ def _draw_one(run: Recorded, name: str, data_dir: str) -> list[pathlib.Path]:
         numbers = [style.write(folder / drawn.file, drawn.text.encode())] if drawn.file else []
         return style.save(drawn.figure, folder, name) + numbers
     paths = style.save(FIGURES[name](run, data_dir), folder, name)
-    write = {"collapse": collapse.write_json, "gallery": gallery.write_ids}.get(name)
+    write = {"collapse": collapse.write_numbers, "gallery": gallery.write_ids}.get(name)
     return paths + ([write(run, folder)] if write else [])

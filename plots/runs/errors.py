@@ -16,8 +16,8 @@ _DASH, _GAP_DASH = (0, (3, 3)), (3, (3, 3))
 
 
 @style.styled
-def figure(metrics: Mapping[str, np.ndarray], separation: int | None = None, removals: Sequence[Removal] = (),
-           diverged: bool = False) -> Figure:
+def draw_figure(metrics: Mapping[str, np.ndarray], separation: int | None = None, removals: Sequence[Removal] = (),
+                diverged: bool = False) -> Figure:
     """Draws error (%) over loss against epoch.
 
     Args:
@@ -78,6 +78,6 @@ def _log_axis(axes: Axes, losses: np.ndarray) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def from_run(run: Recorded) -> Figure:
+def draw_run(run: Recorded) -> Figure:
     """Draws the errors and losses of a run folder."""
-    return figure(run.metrics, run.separation, run.removals, run.diverged)
+    return draw_figure(run.metrics, run.separation, run.removals, run.diverged)

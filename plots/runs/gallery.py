@@ -31,20 +31,20 @@ class Smallest(NamedTuple):
 
 
 @style.styled
-def figure(images: np.ndarray, shown: Smallest, value_range: tuple[float, float], title: str = "") -> Figure:
+def draw_figure(images: np.ndarray, shown: Smallest, value_range: tuple[float, float], title: str = "") -> Figure:
     """Draws pictures with id, label and normalised margin below each; the true label too where another was trained on.
 
     Args:
       images: (k, H, W, C) of any number type; one channel is grey, three are red, green and blue, else their mean.
       shown: k examples, in the order of `images`.
       value_range: what is black and what is white.
-      title: above the pictures; a power of ten left out of the margins should be named there, see `scales.unit`.
+      title: above the pictures; a power of ten left out of the margins should be named there, see `style.unit`.
 
     Returns:
       The figure; its first k axes hold one picture each.
     """
     fig = style.new_figure(style.DOUBLE, height(shown))
-    fill(fig, images, shown, value_range, title)
+    draw_pictures(fig, images, shown, value_range, title)
     return fig
 
 
@@ -58,8 +58,9 @@ def _lines(shown: Smallest) -> int:
     return max(math.ceil(len(shown.ids) / COLUMNS), 1)
 
 
-def fill(fig: FigureBase, images: np.ndarray, shown: Smallest, value_range: tuple[float, float], title: str) -> None:
-    """Draws the pictures into a figure or a part of one; arguments as in `figure`."""
+def draw_pictures(fig: FigureBase, images: np.ndarray, shown: Smallest, value_range: tuple[float, float],
+                  title: str) -> None:
+    """Draws the pictures into a figure or a part of one; arguments as in `draw_figure`."""
     panels = fig.subplots(_lines(shown), COLUMNS, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
@@ -92,7 +93,7 @@ def smallest(run: Recorded, count: int = COUNT) -> Smallest:
     last, mask = run.margins.epochs.size - 1, run.mask
     kept = np.flatnonzero(mask["mask"])
     margins = run.normalised(last)
-    rows = kept[read.ascending(margins[kept], mask["ids"][kept])[:count]]
+    rows = kept[read.ranked_rows(margins[kept], mask["ids"][kept])[:count]]
 
     def names(labels: np.ndarray) -> list[str]:
         return [run.class_names[label] for label in labels[rows]]
@@ -101,7 +102,7 @@ def smallest(run: Recorded, count: int = COUNT) -> Smallest:
                     names(mask["true_labels"]), margins[rows])
 
 
-def load_data(keys: Mapping[str, Any], data_dir: str = "") -> "Dataset":
+def find_data(keys: Mapping[str, Any], data_dir: str = "") -> "Dataset":
     """The data set that the section `data` of a config names; raises InputError where there is none."""
     from margin_jax.data.load import load_data as load  # here: the other figures need no reader of data sets
 
@@ -122,22 +123,23 @@ def read_pictures(run: Recorded, ids: np.ndarray, data_dir: str = "") -> tuple[n
       InputError: no data there, or not those the run was trained on.
     """
     keys = run.config["data"]
-    train = load_data(keys, data_dir).train
+    train = find_data(keys, data_dir).train
     if not all(np.array_equal(getattr(train, name), run.mask[name]) for name in ("ids", "labels", "true_labels")):
         raise InputError(f"the training examples of {keys['name']!r} found now are not those of the run in "
                          f"{run.workdir}: ids or labels differ; name the folder of the same data with --data_dir")
     return train.images[np.searchsorted(train.ids, ids)], (float(train.images.min()), float(train.images.max()))
 
 
-def from_run(run: Recorded, data_dir: str = "", count: int = COUNT) -> Figure:
+def draw_run(run: Recorded, data_dir: str = "", count: int = COUNT) -> Figure:
     """Draws the pictures of a run folder's smallest kept margins; raises InputError where the data are not found."""
     shown = smallest(run, count)
     images, value_range = read_pictures(run, shown.ids, data_dir)
     kept, power = run.mask["mask"], style.power_of_ten(shown.margins)
     left_out = int(np.isnan(run.normalised(run.margins.epochs.size - 1))[kept].sum())
     note = f" ({left_out:,} not finite, left out)" if left_out else ""
-    return figure(images, shown, value_range, f"{len(shown.ids)} smallest normalised margins{style.unit(power)} of "
-                  f"{int(kept.sum()):,} {'kept ' if run.removals else ''}training examples, epoch {shown.epoch}{note}")
+    title = (f"{len(shown.ids)} smallest normalised margins{style.unit(power)} of {int(kept.sum()):,} "
+             f"{'kept ' if run.removals else ''}training examples, epoch {shown.epoch}{note}")
+    return draw_figure(images, shown, value_range, title)
 
 
 def write_ids(run: Recorded, folder: pathlib.Path) -> pathlib.Path:

@@ -1,20 +1,17 @@
-"""What the figures need of a run folder, read once, from a finished run or one that still goes on.
-
-Ranking margins, and choosing which epochs and ranks of many are drawn.
-"""
-
+"""What figures share of the margins of a run, finished or not: ranks without NaN, and what of many is drawn."""
 
 import numpy as np
 
-from margin_jax.errors import InputError
+from margin_jax.theory.distribution import ascending, overlap
 
 
-class Lacking(InputError):
-    """A run that is whole, but not made for a figure: too few epochs or examples, or some left out."""
+def finite(values: np.ndarray) -> np.ndarray:
+    """The numbers (m,) among values of any shape: a run that diverged has NaN or infinity in the others."""
+    return values[np.isfinite(values)]
 
 
-def ascending(margins: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Rows of the margins that are numbers, from the smallest margin to the largest, ties by id.
+def ranked_rows(margins: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Rows of the margins that are numbers, in the order of `distribution.ascending`.
 
     Args:
       margins: (n,) float; NaN where there is none.
@@ -23,14 +20,21 @@ def ascending(margins: np.ndarray, ids: np.ndarray) -> np.ndarray:
     Returns:
       (m,) row numbers, m <= n.
     """
-    order = np.lexsort((ids, margins))
+    order = ascending(margins, ids)
     return order[np.isfinite(margins[order])]
 
 
-def curve(margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The margin curve of one epoch: rank n/N in (0, 1], and the margins ascending; NaN left out."""
-    values = np.sort(margins[np.isfinite(margins)])
-    return np.arange(1, values.size + 1) / max(values.size, 1), values
+def percent_shared(first: np.ndarray, second: np.ndarray, k: int) -> float:
+    """`distribution.overlap` of two sets of k ids in percent; 29 of 100 are 29.0, which 100 * 0.29 is not.
+
+    Args:
+      first: (j,) distinct ids >= 0, j <= k; where fewer than k margins are numbers, the other places share nothing.
+      second: (l,) the same of another network or epoch.
+      k: how many smallest margins are compared.
+    """
+    sets = [np.append(ids[:k], np.arange(start, start - (k - ids[:k].size), -1)) for ids, start in
+            ((first, -1), (second, -1 - k))]
+    return 100 * round(k * float(overlap(*sets))) / k
 
 
 def thin(size: int, most: int = 4000, ends: int = 100) -> np.ndarray:
@@ -56,8 +60,8 @@ def choose_epochs(epochs: np.ndarray, separation: int | None, most: int = 60) ->
       Rows, ascending.
     """
     rows = np.linspace(0, epochs.size - 1, min(most, epochs.size)).round().astype(int)
-    found = np.flatnonzero(epochs == separation) if separation is not None else np.array([], int)
-    if found.size and found[0] not in rows:
-        inner = 1 + np.argmin(np.abs(rows[1:-1] - found[0])) if rows.size > 2 else 0
-        rows[inner] = found[0]
+    places = np.flatnonzero(epochs == separation) if separation is not None else np.array([], int)
+    if places.size and places[0] not in rows:
+        inner = 1 + np.argmin(np.abs(rows[1:-1] - places[0])) if rows.size > 2 else 0
+        rows[inner] = places[0]
     return np.unique(rows)

@@ -1,10 +1,7 @@
 """Margins of the smallest, middle and largest training examples through training, ranked at its end (fig. 7, 15-18).
 
-What the figures of margins through training share: two panels over epochs, thin lines above, an order below.
-
-The smallest, middle and largest margins through training, and when they get into their order (fig. 7, 15).
-
-One group of margins through training, coloured by where each ends (fig. 16 largest, 17 middle, 18 smallest).
+Two panels over epochs, thin lines above and their order below: all groups and when they get into their order (fig. 7,
+15), or one group, coloured by where each margin ends (fig. 16 largest, 17 middle, 18 smallest).
 """
 
 import json
@@ -18,11 +15,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from margin_jax.run_folder.read import Recorded
-from margin_jax.statistics import estimates
+from margin_jax.statistics.estimates import finite_pairs
+from margin_jax.statistics.ranking import spearman
 from plots import style
 from plots.paper import plain
 from plots.runs import read
-from plots.runs.read import Lacking
+from plots.style import Lacking
 
 GROUPS = ("smallest", "middle", "largest")
 GROUP = 200  # examples of each
@@ -66,7 +64,7 @@ def need_course(run: Recorded, what: str) -> None:
                       "compress.keep=0")
 
 
-def gather(run: Recorded, what: str = "figure 7") -> Tracks:
+def compute_tracks(run: Recorded, what: str = "figure 7") -> Tracks:
     """Picks the groups, of 200 examples or a third of all, and reads their margins record by record.
 
     Args:
@@ -78,7 +76,7 @@ def gather(run: Recorded, what: str = "figure 7") -> Tracks:
     """
     need_course(run, what)
     stored = run.margins
-    final = read.ascending(np.asarray(stored.margins[-1]), stored.ids)
+    final = read.ranked_rows(np.asarray(stored.margins[-1]), stored.ids)
     size = min(GROUP, final.size // len(GROUPS))
     if not size:
         raise Lacking(f"{what} ranks the margins of the last recorded epoch, of which {final.size} are finite")
@@ -119,7 +117,7 @@ def in_order(tracks: Tracks, low: str, high: str) -> np.ndarray:
 def rank_correlation(tracks: Tracks, group: str) -> np.ndarray:
     """Spearman's correlation (E,) of the margins of a group with its final ones; NaN where it is undefined."""
     values = tracks.margins[group]
-    return np.array([estimates.spearman(row, values[-1]) for row in values])
+    return np.array([float(spearman(*finite_pairs(row, values[-1]))) for row in values])
 
 
 CHANCE = (0, (4, 3))
@@ -145,8 +143,9 @@ def lines(axes: Axes, epochs: np.ndarray, values: np.ndarray, colours: np.ndarra
 def finish(fig: Figure, top: Axes, bottom: Axes, tracks: Tracks, groups: tuple[str, ...]) -> None:
     """Fits the ranges, marks separation in both panels and labels the axes; `groups` are those drawn."""
     drawn = [(int(epoch), float(np.min(shown)), float(np.max(shown))) for epoch, shown in (
-        (epoch, _finite([tracks.margins[name][row] for name in groups])) for row, epoch in enumerate(tracks.epochs))
-        if shown.size]
+        (epoch, read.finite(np.concatenate([tracks.margins[name][row] for name in groups])))
+        for row, epoch in enumerate(tracks.epochs))
+             if shown.size]
     limits, beyond = style.frame(top, drawn)
     top.axhline(0, color=style.GREY, linewidth=0.6, zorder=1)
     top.set_ylabel(style.margin_axis(top.yaxis, limits))
@@ -164,12 +163,7 @@ def over_epochs(top: Axes, bottom: Axes, epochs: np.ndarray, separation: int | N
     return f"epoch ({'not separated' if separation is None else f'dashed green: separation, {separation}'})"
 
 
-def _finite(values: list[np.ndarray]) -> np.ndarray:
-    joined = np.concatenate(values)
-    return joined[np.isfinite(joined)]
-
-
-def separated(tracks: Tracks, paper: int) -> str:
+def _separation_text(tracks: Tracks, paper: int) -> str:
     """What a title says of data separation, ours and the paper's epoch."""
     ours = "not separated" if tracks.separation is None else f"separation at epoch {tracks.separation}"
     return f"{ours} (paper, CIFAR-10: {paper})"
@@ -181,7 +175,7 @@ PAIRS = (("smallest", "middle"), ("smallest", "largest"))
 
 
 @style.styled
-def fig07_figure(shown: Tracks, paper: int) -> Figure:
+def draw_groups(shown: Tracks, paper: int) -> Figure:
     """Draws a thin line for each example and a thick median for each group, and below the order of two groups.
 
     Args:
@@ -196,7 +190,7 @@ def fig07_figure(shown: Tracks, paper: int) -> Figure:
     size = shown.ids["smallest"].size
     fig, top, bottom = panels(
         f"{len(GROUPS)} × {size} of {shown.examples:,} training examples, ranked at epoch "
-        f"{shown.epochs[-1]}\n{separated(shown, paper)}")
+        f"{shown.epochs[-1]}\n{_separation_text(shown, paper)}")
     for name, colour in _COLOURS.items():
         lines(top, shown.epochs, shown.margins[name], colour, 0.25, name)
         median = np.nanmedian(shown.margins[name], axis=1)
@@ -218,7 +212,7 @@ def fig07_figure(shown: Tracks, paper: int) -> Figure:
     return fig
 
 
-def numbers(shown: Tracks, paper: int) -> str:
+def numbers_json(shown: Tracks, paper: int) -> str:
     """The shares of pairs in final order, by epoch, and the ids of the groups, as JSON."""
     content: dict[str, Any] = {
         "examples": shown.examples, "ranked_at_epoch": int(shown.epochs[-1]), "separation_epoch": shown.separation,
@@ -232,7 +226,7 @@ def numbers(shown: Tracks, paper: int) -> str:
 
 
 @style.styled
-def fig16_figure(shown: Tracks, group: str, paper: int) -> Figure:
+def draw_group(shown: Tracks, group: str, paper: int) -> Figure:
     """Draws a line for each example, and below the rank correlation with the end: before there is order, colours mix.
 
     Args:
@@ -247,15 +241,15 @@ def fig16_figure(shown: Tracks, group: str, paper: int) -> Figure:
     values, size = shown.margins[group], shown.ids[group].size
     fig, top, bottom = panels(
         f"the {size} {group} margins of {shown.examples:,}, ranked at epoch {shown.epochs[-1]}\n"
-        f"{separated(shown, paper)}")
+        f"{_separation_text(shown, paper)}")
     colours = ScalarMappable(Normalize(1, max(size, 2)), style.EPOCHS)
     lines(top, shown.epochs, values, colours.to_rgba(np.arange(1, size + 1)), 0.5, group)
     bar = fig.colorbar(colours, ax=top, label="rank among them at the end", aspect=25, pad=0.02)
     bar.outline.set_linewidth(0.4)
     bottom.axhline(0, color=style.GREY, linewidth=0.7, linestyle=CHANCE)
-    found = rank_correlation(shown, group)
-    bottom.plot(shown.epochs, found, color="black", gid="correlation")
-    bottom.set_ylim(min(-0.35, float(np.min(found, initial=0, where=np.isfinite(found))) - 0.05), 1.05)
+    correlation = rank_correlation(shown, group)
+    bottom.plot(shown.epochs, correlation, color="black", gid="correlation")
+    bottom.set_ylim(min(-0.35, float(np.min(correlation, initial=0, where=np.isfinite(correlation))) - 0.05), 1.05)
     bottom.set_ylabel("rank correlation\nwith the end")
     finish(fig, top, bottom, shown, (group,))
     return fig

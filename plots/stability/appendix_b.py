@@ -18,7 +18,7 @@ _LEGEND = ("Random: median [least, most] over {draws} draws, since one that hold
            "others; the other choices have one set of each size.")
 
 
-def write(workdir: pathlib.Path, folder: pathlib.Path, name: str) -> pathlib.Path:
+def write_tables(workdir: pathlib.Path, folder: pathlib.Path, name: str) -> pathlib.Path:
     """Writes the tables of the deletion.csv in a work folder as `name.md`; raises InputError without one."""
     return style.write(folder / f"{name}.md", text(columns.read_table(workdir, "deletion.csv")).encode())
 
@@ -33,9 +33,9 @@ def text(table: Table) -> str:
     grids = [_regression(regression)] if regression["equation"].size else []
     if network["equation"].size:
         grids += _classification(network)
-    said = "\n".join(f"- {claim}: {verdict}." for claim, verdict in verdicts(table).items())
+    claims = "\n".join(f"- {claim}: {verdict}." for claim, verdict in verdicts(table).items())
     return ("# What deleting examples leaves of a minimum (appendix B)\n\n"
-            f"Claims of the paper:\n\n{said}\n\n{markdown(grids)}")
+            f"Claims of the paper:\n\n{claims}\n\n{markdown(grids)}")
 
 
 def verdicts(table: Table) -> dict[str, str]:
@@ -45,20 +45,20 @@ def verdicts(table: Table) -> dict[str, str]:
     by count. That of the smallest has to be above every draw: above five of them it is by chance in 3% of cases at
     most, were it no greater than the median.
     """
-    found = {}
+    judged = {}
     deleted = {name: columns.rows(table, equation=4, minimum=name) for name in ("interpolating", "not interpolating")}
     for name, rows in deleted.items():
         values = rows["relative"][rows["removed"] > 0]
         if values.size:
             holds = np.all((values < _ROUNDING) == (name == "interpolating"))
-            found[_CLAIMS[name]] = paper.REPRODUCED if holds else paper.NOT
+            judged[_CLAIMS[name]] = paper.REPRODUCED if holds else paper.NOT
     network = columns.rows(table, equation=5)
     cells = {(layer, removed) for layer, removed in zip(network["layer"], network["removed"]) if removed}
     if cells:
         more = [_smallest_moves_more(columns.rows(network, layer=layer, removed=removed)) for layer, removed in cells]
-        found[_CLAIMS["smallest"]] = (paper.REPRODUCED if all(more) else paper.NOT if not any(more) else
-                                      f"{paper.OPEN}, in {sum(more)} of {len(more)} pairs of layer and number")
-    return found
+        judged[_CLAIMS["smallest"]] = (paper.REPRODUCED if all(more) else paper.NOT if not any(more) else
+                                       f"{paper.OPEN}, in {sum(more)} of {len(more)} pairs of layer and number")
+    return judged
 
 
 def _smallest_moves_more(rows: Table) -> bool:
@@ -90,11 +90,11 @@ def _legend(table: Table) -> list[str]:
 def _regression(table: Table) -> Grid:
     lines = []
     for minimum in dict.fromkeys(table["minimum"].tolist()):
-        own = columns.rows(table, minimum=minimum)
-        for choice, removed in _lines(own):
-            found = columns.rows(own, choice=choice, removed=removed)
-            lines.append([minimum, _CHOICES[choice], f"{removed:,}", f"{int(found['examples'][0]):,}",
-                          *(_cell(found, column) for column in ("residual", "relative", "change", "weight"))])
+        of_minimum = columns.rows(table, minimum=minimum)
+        for choice, removed in _lines(of_minimum):
+            chosen = columns.rows(of_minimum, choice=choice, removed=removed)
+            lines.append([minimum, _CHOICES[choice], f"{removed:,}", f"{int(chosen['examples'][0]):,}",
+                          *(_cell(chosen, column) for column in ("residual", "relative", "change", "weight"))])
     notes = ["Least squares of the one-hot labels on the network's features before the last layer. Gradient: norm of "
              "that of the mean squared error at the minimum found before the deletion. Relative: over what the terms "
              "of f = 0 would add up to; about 1e-14 is rounding. Change: norm of the gradient's change over the same "

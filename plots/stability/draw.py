@@ -1,19 +1,17 @@
 """Draws the figures and tables of one replace-one experiment, made by launch/stability.py."""
 
+import functools
 import json
-import logging
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from margin_jax.errors import InputError, nearest
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder.tables import read_table
 from plots import style
 from plots.stability import appendix_b, fig11
+from plots.style import Lacking
 from plots.sweeps.read import where
-
-_log = logging.getLogger(__name__)
 
 
 def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_dir: str = "") -> list[pathlib.Path]:
@@ -31,34 +29,30 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
       InputError: an unknown name, no such experiment in `workdir`, or a table that is absent or cannot be read.
     """
     del data_dir
-    for name in names or ():
-        if name not in FIGURES:
-            raise InputError(f"a replace-one experiment has no figure {name!r}; nearest is "
-                             f"{nearest(name, FIGURES)!r} of {', '.join(FIGURES)}")
-    workdir = pathlib.Path(workdir)
-    config, paths = records.read_json(workdir, "config.json")["config"], []
-    for name, (table, draw_one) in FIGURES.items():
-        if names is None and not (workdir / table).is_file():
-            _log.warning("%s is left out: %s has no %s", name, workdir, table)
-        elif names is None or name in names:
-            try:
-                paths += draw_one(workdir, config, name)
-            except InputError as error:
-                done = f"; drawn without it: {', '.join(map(str, paths))}" if paths else ""
-                raise InputError(f"{name}: {error}{done}") from error
-    return paths
+    style.check_names(names or (), FIGURES, "a replace-one experiment has no figure")
+    workdir, asked = pathlib.Path(workdir), names is not None
+    config = records.read_json(workdir, "config.json")["config"]
+
+    def draw_one(name: str) -> list[pathlib.Path]:
+        table, draw_figure = FIGURES[name]
+        if not asked and not (workdir / table).is_file():
+            raise Lacking(f"{workdir} has no {table}")
+        return draw_figure(workdir, config, name)
+
+    return style.draw_all({name: functools.partial(draw_one, name) for name in FIGURES
+                           if names is None or name in names}, asked)
 
 
 def _fig11(workdir: pathlib.Path, config: dict[str, Any], name: str) -> list[pathlib.Path]:
     table, path = read_table(workdir, "trials.csv"), workdir / "continued.json"
     continued = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    numbers, folder = fig11.gather(table, continued), workdir / "figures"
-    paths = style.save(fig11.figure(numbers, config["stability"]["epochs"], where(config)), folder, name)
-    return [*paths, fig11.write_json(numbers, folder, name)]
+    numbers, folder = fig11.compute_numbers(table, continued), workdir / "figures"
+    paths = style.save(fig11.draw_figure(numbers, config["stability"]["epochs"], where(config)), folder, name)
+    return [*paths, fig11.write_numbers(numbers, folder, name)]
 
 
 def _appendix_b(workdir: pathlib.Path, _: dict[str, Any], name: str) -> list[pathlib.Path]:
-    return [appendix_b.write(workdir, workdir / "figures", name)]
+    return [appendix_b.write_tables(workdir, workdir / "figures", name)]
 
 
 # The table that each needs, and what draws it.

@@ -1,8 +1,6 @@
 """Replace-one stability: what a point of smallest, random or largest margin changes in five quantities (fig. 11).
 
-What figure 11 shows of replace-one trials: mean differences for each choice, and "smallest" beside the others.
-
-What replace-one trials say of the claims of the paper, and the numbers of figure 11 as JSON.
+Mean differences over trials for each choice, "smallest" beside the others, and what they say of the paper's claims.
 """
 
 import json
@@ -16,6 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from margin_jax.run_folder.tables import Table, rows
+from margin_jax.statistics import estimates
+from margin_jax.statistics.estimates import Estimate
+from margin_jax.statistics.ranking import ratio
 from plots import paper, style
 
 QUANTITIES = ("d_test_loss", "d_test_error", "d_rho", "d_output", "d_margin_min")
@@ -24,15 +25,7 @@ CHOICES = (SMALLEST, "random", "largest")
 _DRAWS, _SEED = 5000, 0
 
 
-class Mean(NamedTuple):
-    """A mean over trials and the ends of its 95% interval; NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
-
-
-Means = Mapping[str, Mapping[str, Mean]]  # by quantity, then by choice
+Means = Mapping[str, Mapping[str, Estimate]]  # over trials, by quantity, then by choice
 _Draws = dict[str, dict[str, np.ndarray]]  # the same, (1 + B,): of the trials as they are, then of the draws
 
 
@@ -68,7 +61,7 @@ class Fig11Data(NamedTuple):
     continued: dict[str, Any]
 
 
-def gather(table: Table, continued: dict[str, Any]) -> Fig11Data:
+def compute_numbers(table: Table, continued: dict[str, Any]) -> Fig11Data:
     """Means over trials with percentile intervals of a bootstrap over the numbers of the trials.
 
     Trials of one number take in the same test point, and are drawn together. Where a choice always replaces the same
@@ -79,44 +72,42 @@ def gather(table: Table, continued: dict[str, Any]) -> Fig11Data:
       continued: of continued.json.
     """
     choices = [choice for choice in CHOICES if choice in table["choice"]]
-    own = {choice: rows(table, choice=choice) for choice in choices}
+    begun = {choice: rows(table, choice=choice) for choice in choices}
     finished = {choice: rows(table, choice=choice, status="finished") for choice in choices}
     numbers = np.unique(table["trial"])
-    weights = _weights(numbers.size)
+    weights = estimates.draw_counts(numbers.size, _DRAWS, _SEED)
     values = {name: {choice: _aligned(finished[choice], name, numbers) for choice in choices} for name in QUANTITIES}
-    sizes = _each(values, lambda found: _means(np.abs(found), weights))
-    signed = _each(values, lambda found: _means(found, weights))
+    sizes = _each(values, lambda differences: _means(np.abs(differences), weights))
+    signed = _each(values, lambda differences: _means(differences, weights))
+
+    def interval(means: np.ndarray) -> Estimate:
+        return estimates.bootstrap_estimate(means, numbers.size)
+
     return Fig11Data(
         choices, {choice: finished[choice]["trial"].size for choice in choices},
-        {choice: own[choice]["trial"].size - finished[choice]["trial"].size for choice in choices},
-        {choice: np.unique(own[choice]["out_id"]).size for choice in choices},
-        _each(sizes, _interval), _each(values, _median), _each(signed, _interval),
-        _beside(sizes, np.subtract), _beside(sizes, _over),
-        _beside(values, lambda first, second: _means(_larger(np.abs(first), np.abs(second)), weights)),
-        _beside(signed, lambda first, second: np.abs(first) - np.abs(second)), continued)
-
-
-def _weights(trials: int) -> np.ndarray:
-    """(1 + B, T): how often each number of a trial counts, once in the first row, and in each draw."""
-    draws = np.random.default_rng(_SEED).multinomial(trials, np.full(trials, 1 / trials), _DRAWS)
-    return np.concatenate([np.ones((1, trials)), draws])
+        {choice: begun[choice]["trial"].size - finished[choice]["trial"].size for choice in choices},
+        {choice: np.unique(begun[choice]["out_id"]).size for choice in choices},
+        _each(sizes, interval), _each(values, _median), _each(signed, interval),
+        _each(_beside(sizes, np.subtract), interval), _each(_beside(sizes, ratio), interval),
+        _each(_beside(values, lambda first, second: _means(_larger(np.abs(first), np.abs(second)), weights)), interval),
+        _each(_beside(signed, lambda first, second: np.abs(first) - np.abs(second)), interval), continued)
 
 
 def _aligned(table: Table, name: str, numbers: np.ndarray) -> np.ndarray:
     """(T,) by the number of the trial, NaN where it has not finished."""
-    found = np.full(numbers.size, np.nan)
-    found[np.searchsorted(numbers, table["trial"])] = table[name]
-    return found
+    values = np.full(numbers.size, np.nan)
+    values[np.searchsorted(numbers, table["trial"])] = table[name]
+    return values
 
 
 def _each(values: _Draws, of: Callable[[np.ndarray], Any]) -> dict[str, dict[str, Any]]:
-    return {name: {choice: of(found) for choice, found in one.items()} for name, one in values.items()}
+    return {name: {choice: of(draws) for choice, draws in choices.items()} for name, choices in values.items()}
 
 
-def _beside(values: _Draws, of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Means:
-    """The interval of a function of "smallest" and each other choice; nothing without "smallest"."""
-    return {name: {other: _interval(of(one[SMALLEST], found)) for other, found in one.items()
-                   if SMALLEST in one and other != SMALLEST} for name, one in values.items()}
+def _beside(values: _Draws, of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> _Draws:
+    """A function of "smallest" and each other choice; nothing without "smallest"."""
+    return {name: {other: of(choices[SMALLEST], draws) for other, draws in choices.items()
+                   if SMALLEST in choices and other != SMALLEST} for name, choices in values.items()}
 
 
 def _larger(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -126,24 +117,13 @@ def _larger(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(T,) and (1 + B, T) -> (1 + B,) means of the trials and of the draws; NaN for a draw without a value."""
-    there = np.isfinite(values)
-    return _over(weights @ np.where(there, values, 0.0), weights @ there)
-
-
-def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+    known = np.isfinite(values)
+    return ratio(weights @ np.where(known, values, 0.0), weights @ known)
 
 
 def _median(values: np.ndarray) -> float:
     finite = np.abs(values[np.isfinite(values)])
     return float(np.median(finite)) if finite.size else np.nan
-
-
-def _interval(means: np.ndarray) -> Mean:
-    """The first value, and percentiles of the others; none where fewer than half of the draws have a value."""
-    draws = means[1:][np.isfinite(means[1:])]
-    low, high = np.quantile(draws, (0.025, 0.975)) if 2 * draws.size > means.size else (np.nan, np.nan)
-    return Mean(float(means[0]), float(low), float(high))
 
 
 _FEWEST = 20  # trials of either choice: the interval of a bootstrap over fewer is too narrow
@@ -156,14 +136,10 @@ def verdicts(numbers: Fig11Data) -> dict[str, str]:
     Open if its interval holds 0, or with fewer than twenty trials of either choice.
     """
     few = min(numbers.trials.get(choice, 0) for choice in (SMALLEST, _OTHER)) < _FEWEST
-    return {name: paper.OPEN if few else _judge(numbers.more[name][_OTHER]) for name in paper.FIG11_CLAIMS}
+    return {name: paper.OPEN if few else paper.above(numbers.more[name][_OTHER]) for name in paper.FIG11_CLAIMS}
 
 
-def _judge(difference: Mean) -> str:
-    return paper.REPRODUCED if difference.low > 0 else paper.NOT if difference.high < 0 else paper.OPEN
-
-
-def write_json(numbers: Fig11Data, folder: pathlib.Path, name: str) -> pathlib.Path:
+def write_numbers(numbers: Fig11Data, folder: pathlib.Path, name: str) -> pathlib.Path:
     """Writes the numbers of the figure; differences in the unit of their quantity, as in trials.csv."""
     judged = verdicts(numbers)
     content = {
@@ -186,13 +162,13 @@ def _contrast(numbers: Fig11Data, quantity: str, other: str) -> dict[str, Any]:
     """The choice "smallest" beside another; nothing where one of them has no trials."""
     if other not in numbers.more[quantity]:
         return {}
-    found = {"smallest_less_this": numbers.more, "smallest_over_this": numbers.ratio,
-             "smallest_larger_in": numbers.larger, "smallest_less_this_of_means": numbers.signed_more}
-    return {name: _row(means[quantity][other]) for name, means in found.items()}
+    contrasts = {"smallest_less_this": numbers.more, "smallest_over_this": numbers.ratio,
+                 "smallest_larger_in": numbers.larger, "smallest_less_this_of_means": numbers.signed_more}
+    return {name: _row(means[quantity][other]) for name, means in contrasts.items()}
 
 
-def _row(mean: Mean) -> dict[str, float | None]:
-    return {key: paper.plain(value) for key, value in mean._asdict().items()}
+def _row(mean: Estimate) -> dict[str, float | None]:
+    return {"value": paper.plain(mean.value), "low": paper.plain(mean.low), "high": paper.plain(mean.high)}
 
 
 _COLOURS = {"smallest": style.BLUE, "random": style.ORANGE, "largest": style.GREEN}
@@ -203,11 +179,11 @@ _CLAIM = "claim of the paper: the point of smallest margin changes test loss and
 
 
 @style.styled
-def figure(numbers: Fig11Data, epochs: int, data: str) -> Figure:
+def draw_figure(numbers: Fig11Data, epochs: int, data: str) -> Figure:
     """Draws a panel per quantity: mean absolute and mean signed difference of each choice.
 
     Args:
-      numbers: of `fig11_numbers.gather`.
+      numbers: of `compute_numbers`.
       epochs: for which the networks were trained on.
       data: the name of the data set.
 
@@ -240,7 +216,7 @@ def _label(numbers: Fig11Data, choice: str) -> str:
 
 def _panel(axes: Axes, numbers: Fig11Data, name: str) -> None:
     sizes, signed = numbers.sizes[name], numbers.signed[name]
-    shown = [value for found in (sizes, signed) for mean in found.values() for value in mean if np.isfinite(value)]
+    shown = [end for means in (sizes, signed) for mean in means.values() for end in mean[:3] if np.isfinite(end)]
     power = style.power_of_ten(np.array(shown))
     both = name != "d_output"  # which has no sign
     for place, choice in enumerate(numbers.choices):
@@ -262,8 +238,8 @@ def _verdict(numbers: Fig11Data, name: str) -> str:
     return f"claim {judged}" if judged else ""
 
 
-def _point(axes: Axes, mean: Mean, place: float, power: int, colour: str, gid: str, face: str) -> None:
-    value, low, high = (number / 10.0**power for number in mean)
+def _point(axes: Axes, mean: Estimate, place: float, power: int, colour: str, gid: str, face: str) -> None:
+    value, low, high = (end / 10.0**power for end in mean[:3])
     if np.isfinite(low):
         axes.plot((low, high), (place, place), color=colour, linewidth=1.0)
     axes.plot(value, place, marker="o", markersize=4, color=colour, gid=gid, markerfacecolor=face)

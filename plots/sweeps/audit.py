@@ -1,12 +1,7 @@
-"""The audit of a sweep as ranking tables in Markdown: every measure, by test error and by the gap of the losses.
+"""The audit of a sweep: every measure with its statistics and their intervals, as tables in Markdown and as a forest.
 
-The rows of audit.csv by measure and statistic, and how a number with its interval is written.
-
-What tables and figures call the measures of a sweep, and which of them belong together.
-
-The statistics of an audit side by side: what speaks for a measure, and the order of measures within a kind.
-
-What ranks networks by their test error: every measure with its statistics and their intervals, as a forest plot.
+Measures have the names and kinds by which tables and figures call them, and are ranked by Kendall's tau with the test
+error or with the gap of the losses. An interval wholly beyond the value that says nothing speaks for or against one.
 """
 
 import pathlib
@@ -21,22 +16,13 @@ from matplotlib.lines import Line2D
 
 from margin_jax.run_folder import tables as columns
 from margin_jax.run_folder.tables import Table, rows
+from margin_jax.statistics.estimates import UNDEFINED, Estimate
 from plots import paper, style
-from plots.sweeps.read import VARIED, WHEN, Lacking, Moment, Sweep
+from plots.style import Lacking
+from plots.sweeps.read import VARIED, WHEN, Moment, Sweep
 from plots.tables import Grid, markdown
 
-
-class Verdict(NamedTuple):
-    """A statistic, the ends of its 95% interval and how many networks it is over; NaN where undefined."""
-
-    value: float
-    low: float
-    high: float
-    networks: int
-
-
-NONE = Verdict(np.nan, np.nan, np.nan, 0)
-Verdicts = Mapping[str, Mapping[str, Verdict]]  # by measure, then by statistic
+Verdicts = Mapping[str, Mapping[str, Estimate]]  # over networks, by measure, then by statistic
 
 
 def read_audit(workdir: pathlib.Path) -> Table:
@@ -55,26 +41,27 @@ def verdicts(audit: Table, moment: str, target: str) -> Verdicts:
     Raises:
       Lacking: there is none, because too few networks had separated.
     """
-    here = rows(audit, moment=moment, target=target)
-    found: dict[str, dict[str, Verdict]] = {}
-    columns = (here[name].tolist() for name in ("measure", "statistic", "value", "low", "high", "networks"))
+    chosen = rows(audit, moment=moment, target=target)
+    by_measure: dict[str, dict[str, Estimate]] = {}
+    columns = (chosen[name].tolist() for name in ("measure", "statistic", "value", "low", "high", "networks"))
     for measure, statistic, value, low, high, networks in zip(*columns):
-        found.setdefault(measure, {})[statistic] = Verdict(value, low, high, int(networks))
-    if not found:
+        by_measure.setdefault(measure, {})[statistic] = Estimate(value, low, high, int(networks))
+    if not by_measure:
         raise Lacking(f"audit.csv has no row of the moment {moment!r} and the target {target!r}: too few networks had "
                       f"separated at {WHEN.get(moment, moment)}, or they are of several kinds, which are not ranked "
                       "against one another; train more, or for longer")
-    return found
+    return by_measure
 
 
-def partial(found: Verdicts) -> tuple[str, list[str]]:
+def partial(judged: Verdicts) -> tuple[str, list[str]]:
     """The partial correlation given all covariates that an audit has, and the names of these."""
-    names = [name.removeprefix("partial_") for one in found.values() for name in one if name.startswith("partial_")]
+    names = [name.removeprefix("partial_") for statistics in judged.values() for name in statistics
+             if name.startswith("partial_")]
     covariates = [name for name in dict.fromkeys(names) if name != "all"]
     return ("partial_all" if "all" in names else f"partial_{covariates[0]}" if covariates else ""), covariates
 
 
-def verdict_text(verdict: Verdict, digits: int = 2) -> str:
+def verdict_text(verdict: Estimate, digits: int = 2) -> str:
     """Such as "0.28 [−0.35, 0.75]", "0.28" without an interval, "–" where undefined."""
     if not np.isfinite(verdict.value):
         return "–"
@@ -152,28 +139,28 @@ class Statistic(NamedTuple):
     side: int
 
 
-class Measure(NamedTuple):
-    """One row: the key in audit.csv, its name, its verdicts by statistic."""
+class Judged(NamedTuple):
+    """One row: the key in audit.csv, its name, what each statistic says of it."""
 
     key: str
     name: Name
-    found: dict[str, Verdict]
+    statistics: dict[str, Estimate]
 
-    def of(self, statistic: str) -> Verdict:
-        """Its verdict by one statistic, NaN where there is none."""
-        return self.found.get(statistic, NONE)
+    def of(self, statistic: str) -> Estimate:
+        """What one statistic says of it, NaN where there is none."""
+        return self.statistics.get(statistic, UNDEFINED)
 
 
-def statistics(found: Verdicts) -> list[Statistic]:
+def statistics(judged: Verdicts) -> list[Statistic]:
     """The columns: Kendall's tau, the partial correlation given all covariates of the audit, sign error, CMI."""
-    key, covariates = partial(found)
+    key, covariates = partial(judged)
     given = ", ".join({"train_loss": "training loss", **VARIED}.get(name, name) for name in covariates)
     return [Statistic(KENDALL, "Kendall's τ", 0.0, 1),
             *([Statistic(key, f"partial Spearman, given {given}", 0.0, 1)] if key else []),
             Statistic("sign_error", "sign error", 0.5, -1), Statistic(CMI, "CMI, corrected", 0.0, 1)]
 
 
-def verdict_of(measure: Measure, statistic: Statistic) -> int:
+def verdict_of(measure: Judged, statistic: Statistic) -> int:
     """1 where the interval lies beyond the line on the side that supports the measure, -1 on the other, else 0.
 
     The corrected information has no direction: it takes that of Kendall's tau.
@@ -185,25 +172,25 @@ def verdict_of(measure: Measure, statistic: Statistic) -> int:
     return side * statistic.side
 
 
-def measures(found: Verdicts, modes: bool = False) -> list[Measure]:
+def measures(judged: Verdicts, modes: bool = False) -> list[Judged]:
     """Measures by descending Kendall's tau, undefined ones last, ties by key.
 
     Args:
-      found: by measure and statistic.
+      judged: by measure and statistic.
       modes: whether those under another rho than that of the config are wanted too.
     """
-    rows = [Measure(key, parse(key), dict(one)) for key, one in found.items()]
+    rows = [Judged(key, parse(key), dict(statistics)) for key, statistics in judged.items()]
     rows = [row for row in rows if modes or not row.name.mode]
     return sorted(rows, key=lambda row: (-np.nan_to_num(row.of(KENDALL).value, nan=-2.0), row.key))
 
 
-def by_kind(rows: list[Measure]) -> dict[str, list[Measure]]:
+def by_kind(rows: list[Judged]) -> dict[str, list[Judged]]:
     """The same measures by their kinds, in the order of `KINDS`."""
     kinds = {kind: [row for row in rows if row.name.kind == kind] for kind in (*KINDS, OTHER)}
-    return {kind: here for kind, here in kinds.items() if here}
+    return {kind: alike for kind, alike in kinds.items() if alike}
 
 
-def shown(rows: list[Measure]) -> tuple[list[Measure], list[Measure]]:
+def shown(rows: list[Judged]) -> tuple[list[Judged], list[Judged]]:
     """Splits measures into those for a page and the others, which have no order or other gammas.
 
     Of more than `MOST`, those with a gamma are cut down to one per family: half a median, or the paper's.
@@ -215,7 +202,7 @@ def shown(rows: list[Measure]) -> tuple[list[Measure], list[Measure]]:
     return defined, [row for row in rows if row not in defined]
 
 
-def _distance(row: Measure) -> float:
+def _distance(row: Judged) -> float:
     """How far a gamma is from the one that stands for its family."""
     if row.name.gamma is None:
         return 0.0
@@ -242,15 +229,15 @@ def text(sweep: Sweep, moment: Moment, audit: Table, data: str) -> str:
       Lacking: no row for the moment.
     """
     targets = set(audit["target"][audit["moment"] == moment.name].tolist())
-    found = {target: verdicts(audit, moment.name, target) for target in TARGETS if target in targets}
-    if not found:
+    judged = {target: verdicts(audit, moment.name, target) for target in TARGETS if target in targets}
+    if not judged:
         raise Lacking(f"{sweep.workdir}: audit.csv has no row of the moment {moment.name!r}: too few networks had "
                       f"separated at {WHEN[moment.name]}, or they are of several kinds, which are not ranked against "
                       "one another; train more, or for longer")
-    grids = [_ranking(measures(one), statistics(one), target, moment, data)
-             for target, one in found.items()]
-    first = next(iter(found))
-    grids += _other_norms(measures(found[first], modes=True), first, moment)
+    grids = [_ranking(measures(by_measure), statistics(by_measure), target, moment, data)
+             for target, by_measure in judged.items()]
+    first = next(iter(judged))
+    grids += _other_norms(measures(judged[first], modes=True), first, moment)
     separated = columns.rows(sweep.networks, status="finished")["network"].size
     return (f"# What ranks the networks at {WHEN[moment.name]}\n\n{sweep.networks['network'].size} networks on {data}, "
             f"{separated} of them separated in training, {moment.separated['network'].size} with training error 0 at "
@@ -264,10 +251,10 @@ def _reading() -> str:
             "Of as many intervals as there are here, about one in 20 leaves the line by chance.")
 
 
-def _ranking(rows: list[Measure], columns: list[Statistic], target: str, moment: Moment, data: str) -> Grid:
+def _ranking(rows: list[Judged], columns: list[Statistic], target: str, moment: Moment, data: str) -> Grid:
     columns = [columns[0], _SPEARMAN, *columns[1:]]
     lines = [[row.name.label, f"`{row.key}`", *(_cell(row, column) for column in columns),
-              str(row.of(KENDALL).networks)] for row in rows]
+              str(row.of(KENDALL).n)] for row in rows]
     mode = MODES.get(moment.mode, moment.mode)
     notes = [UNITS_NOTE + (f" Margins are normalised with ρ of {mode}." if mode else ""),
              "–: not defined, such as where all networks have one value."]
@@ -275,11 +262,11 @@ def _ranking(rows: list[Measure], columns: list[Statistic], target: str, moment:
                 ["measure", "key", *(column.heading for column in columns), "networks"], lines, notes)
 
 
-def _cell(row: Measure, column: Statistic) -> str:
+def _cell(row: Judged, column: Statistic) -> str:
     return verdict_text(row.of(column.key)) + _MARK[verdict_of(row, column)]
 
 
-def _other_norms(rows: list[Measure], target: str, moment: Moment) -> list[Grid]:
+def _other_norms(rows: list[Judged], target: str, moment: Moment) -> list[Grid]:
     """One table, or none where margins were normalised in one way alone."""
     modes = list(dict.fromkeys(row.name.mode for row in rows if row.name.mode))
     if not modes:
@@ -290,10 +277,10 @@ def _other_norms(rows: list[Measure], target: str, moment: Moment) -> list[Grid]
     for row in (row for row in rows if not row.name.mode):
         others = [by_key.get(f"{mode}:{row.key}") for mode in modes]
         if any(others):
-            lines.append([row.name.label, *(_cell(one, kendall) if one else "–" for one in (row, *others))])
-    own = MODES.get(moment.mode, "the config's ρ")
+            lines.append([row.name.label, *(_cell(measure, kendall) if measure else "–" for measure in (row, *others))])
+    default = MODES.get(moment.mode, "the config's ρ")
     return [Grid(f"Kendall's τ by {TARGETS[target]} under other norms, at {WHEN[moment.name]}",
-                 ["measure", own, *(MODES.get(mode, mode) for mode in modes)], lines, [])]
+                 ["measure", default, *(MODES.get(mode, mode) for mode in modes)], lines, [])]
 
 
 _ROW, _HEAD = 0.15, 1.5  # inches
@@ -302,27 +289,27 @@ _LINE = 140  # characters of a note that fit below
 
 
 @style.styled
-def figure(found: Verdicts, moment: str, data: str) -> Figure:
+def draw_forest(judged: Verdicts, moment: str, data: str) -> Figure:
     """Draws a row per measure, grouped by kind, and a column per statistic.
 
     Args:
-      found: verdicts of one moment and target, by measure and statistic.
+      judged: of one moment and target, by measure and statistic.
       moment: one of `tables.MOMENTS`.
       data: the name of the data set.
 
     Returns:
-      The figure, with an axes for each of `judged.statistics`. Each point has its measure's key for a gid; the line
+      The figure, with an axes for each of `statistics`. Each point has its measure's key for a gid; the line
       that says nothing has the gid "nothing".
 
     Raises:
       Lacking: no measure has an order there.
     """
-    rows, others = shown(measures(found))
+    rows, others = shown(measures(judged))
     if not rows:
         raise Lacking(f"no measure orders the networks at {WHEN[moment]}: all are equal in it or in test error; train "
                       "networks that differ")
-    kinds, columns = by_kind(rows), statistics(found)
-    rows = [row for here in kinds.values() for row in here]
+    kinds, columns = by_kind(rows), statistics(judged)
+    rows = [row for alike in kinds.values() for row in alike]
     notes = [line for note in _notes(rows, others, columns) for line in textwrap.wrap(note, _LINE)]
     count = len(rows) + len(kinds)
     fig = style.new_figure(style.DOUBLE, _HEAD + _ROW * count + 0.1 * len(notes))
@@ -331,14 +318,14 @@ def figure(found: Verdicts, moment: str, data: str) -> Figure:
     for axes, statistic in zip(panels, columns):
         _panel(axes, statistic, rows, places)
     _labels(panels, kinds, rows, places)
-    networks = max(row.of(KENDALL).networks for row in rows)
+    networks = max(row.of(KENDALL).n for row in rows)
     fig.legend(handles=_legend(), loc="outside upper center", ncols=3, title_fontsize=8, title=(
         f"What ranks {networks} networks on {data} by test error, at {WHEN[moment]}"))
     fig.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=6, color=style.GREY)
     return fig
 
 
-def _places(kinds: dict[str, list[Measure]]) -> dict[str, int]:
+def _places(kinds: dict[str, list[Judged]]) -> dict[str, int]:
     """Places from the top on, by key; a kind's heading stands above its first measure."""
     places, place = {}, 0
     for measures in kinds.values():
@@ -349,7 +336,7 @@ def _places(kinds: dict[str, list[Measure]]) -> dict[str, int]:
     return places
 
 
-def _panel(axes: Axes, statistic: Statistic, rows: list[Measure], places: dict[str, int]) -> None:
+def _panel(axes: Axes, statistic: Statistic, rows: list[Judged], places: dict[str, int]) -> None:
     axes.axvline(statistic.line, color="black", linewidth=0.6, zorder=1, gid="nothing")
     ends = [statistic.line]
     for row in rows:
@@ -385,19 +372,19 @@ def _limits(statistic: Statistic, low: float, high: float) -> tuple[float, float
     return whole[0] - pad, whole[1] + pad
 
 
-def _labels(panels: np.ndarray, kinds: dict[str, list[Measure]], rows: list[Measure], places: dict[str, int]) -> None:
+def _labels(panels: np.ndarray, kinds: dict[str, list[Judged]], rows: list[Judged], places: dict[str, int]) -> None:
     first, kendall = panels[0], Statistic(KENDALL, "", 0.0, 1)
-    most = max(row.of(KENDALL).networks for row in rows)
-    told = []
+    most = max(row.of(KENDALL).n for row in rows)
+    labels = []
     for row in rows:
-        networks = row.of(KENDALL).networks
-        told.append(row.name.label + (f" ({networks})" if networks < most else ""))
-    first.set_yticks([places[row.key] for row in rows], told, fontsize=6.5)
+        networks = row.of(KENDALL).n
+        labels.append(row.name.label + (f" ({networks})" if networks < most else ""))
+    first.set_yticks([places[row.key] for row in rows], labels, fontsize=6.5)
     for label, row in zip(first.get_yticklabels(), rows):
         if verdict := verdict_of(row, kendall):
             label.set(fontweight="bold", color=_COLOURS[verdict])
-    for kind, here in kinds.items():
-        top = places[here[0].key] - 1
+    for kind, alike in kinds.items():
+        top = places[alike[0].key] - 1
         first.annotate(kind, (0, top), xycoords=("axes fraction", "data"), xytext=(-3, 0), textcoords="offset points",
                        ha="right", va="center", fontsize=6.5, fontstyle="italic", annotation_clip=False)
         for axes in panels:
@@ -411,7 +398,7 @@ def _legend() -> list[Line2D]:
                    linewidth=1.4 if verdict else 0.7) for verdict, name in names.items()]
 
 
-def _notes(rows: list[Measure], others: list[Measure], columns: list[Statistic]) -> list[str]:
+def _notes(rows: list[Judged], others: list[Judged], columns: list[Statistic]) -> list[str]:
     notes = [f"Signs are taken so that right orders count for a measure. With {len(rows)} measures, about one interval "
              "in 20 leaves the line by chance. " + UNITS_NOTE]
     undefined = [row.name.label for row in others if not np.isfinite(row.of(KENDALL).value)]

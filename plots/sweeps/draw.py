@@ -1,14 +1,15 @@
 """Draws the figures and tables of one sweep, made by launch/sweep.py."""
 
+import functools
 import logging
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from margin_jax.errors import InputError, nearest
 from plots import style
+from plots.style import Lacking
 from plots.sweeps import audit, fig01, fig02, fig03, fig06, fig12, flatness, overlaps
-from plots.sweeps.read import Lacking, Moment, OtherSweep, Sweep, read_sweep, where
+from plots.sweeps.read import Moment, Sweep, read_sweep, where
 
 _log = logging.getLogger(__name__)
 
@@ -45,22 +46,11 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
         for that the sweep is not made for, or no data set for the pictures; in this last case every other figure has
         been drawn.
     """
-    for name in names or ():
-        if name not in FIGURES:
-            raise InputError(f"a sweep has no figure {name!r}; nearest is {nearest(name, FIGURES)!r} of "
-                             f"{', '.join(FIGURES)}")
-    sweep, paths = read_sweep(workdir), []
-    for name in (name for name in FIGURES if names is None or name in names):
-        try:
-            paths += FIGURES[name](sweep, name, Options(data_dir, networks))
-        except InputError as error:
-            if names is None and isinstance(error, Lacking):
-                if not isinstance(error, OtherSweep):
-                    _log.warning("%s is left out: %s", name, error)
-                continue
-            done = f"; drawn without it: {', '.join(map(str, paths))}" if paths else ""
-            raise InputError(f"{name}: {error}{done}") from error
-    return paths
+    style.check_names(names or (), FIGURES, "a sweep has no figure")
+    sweep, options = read_sweep(workdir), Options(data_dir, networks)
+    return style.draw_all({name: functools.partial(draw_one, sweep, name, options)
+                           for name, draw_one in FIGURES.items() if names is None or name in names},
+                          asked=names is not None)
 
 
 def _at_moments(draw_one: Callable[[Sweep, Moment, str], list[pathlib.Path]]) -> Draw:
@@ -85,68 +75,68 @@ def _at_moments(draw_one: Callable[[Sweep, Moment, str], list[pathlib.Path]]) ->
 
 
 def _fig02(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
-    numbers, folder = fig02.gather(sweep, moment, audit.read_audit(sweep.workdir)), sweep.workdir / "figures"
-    paths = style.save(fig02.figure(numbers, where(sweep.config)), folder, name)
-    return [*paths, fig02.write_json(numbers, folder, name)]
+    numbers, folder = fig02.compute_numbers(sweep, moment, audit.read_audit(sweep.workdir)), sweep.workdir / "figures"
+    paths = style.save(fig02.draw_figure(numbers, where(sweep.config)), folder, name)
+    return [*paths, fig02.write_numbers(numbers, folder, name)]
 
 
 def _forest(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
-    found = audit.verdicts(audit.read_audit(sweep.workdir), moment.name, "test_error")
-    return style.save(audit.figure(found, moment.name, where(sweep.config)), sweep.workdir / "figures", name)
+    judged = audit.verdicts(audit.read_audit(sweep.workdir), moment.name, "test_error")
+    return style.save(audit.draw_forest(judged, moment.name, where(sweep.config)), sweep.workdir / "figures", name)
 
 
-def _audit(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
+def _audit_table(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
     text = audit.text(sweep, moment, audit.read_audit(sweep.workdir), where(sweep.config))
     return [style.write(sweep.workdir / "figures" / f"{name}.md", text.encode())]
 
 
 def _overlaps(sweep: Sweep, moment: Moment, name: str) -> list[pathlib.Path]:
-    return style.save(overlaps.from_sweep(sweep, moment, where(sweep.config)), sweep.workdir / "figures", name)
+    return style.save(overlaps.draw_sweep(sweep, moment, where(sweep.config)), sweep.workdir / "figures", name)
 
 
 def _fig06(sweep: Sweep, name: str, options: Options) -> list[pathlib.Path]:
     pair, folder = fig06.read_pair(sweep, options.networks), sweep.workdir / "figures"
-    paths = style.save(fig06.figure(pair, where(sweep.config)), folder, name)
-    return [*paths, fig06.write_json(pair, folder, name)]
+    paths = style.save(fig06.draw_figure(pair, where(sweep.config)), folder, name)
+    return [*paths, fig06.write_numbers(pair, folder, name)]
 
 
 def _pictures(sweep: Sweep, name: str, options: Options) -> list[pathlib.Path]:
     pair = fig06.read_pair(sweep, options.networks)
-    return style.save(fig06.from_pair(pair, options.data_dir), sweep.workdir / "figures", name)
+    return style.save(fig06.draw_pair_pictures(pair, options.data_dir), sweep.workdir / "figures", name)
 
 
 def _fig01(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
-    numbers, folder = fig01.gather(sweep), sweep.workdir / "figures"
-    return [*style.save(fig01.figure(numbers, where(sweep.config)), folder, name),
-            fig01.write_json(numbers, folder, name)]
+    numbers, folder = fig01.compute_numbers(sweep), sweep.workdir / "figures"
+    return [*style.save(fig01.draw_figure(numbers, where(sweep.config)), folder, name),
+            fig01.write_numbers(numbers, folder, name)]
 
 
 def _fig12(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
-    numbers, folder = fig12.gather(sweep), sweep.workdir / "figures"
-    return [*style.save(fig12.figure(numbers, where(sweep.config)), folder, name),
-            fig12.write_json(numbers, folder, name)]
+    numbers, folder = fig12.compute_numbers(sweep), sweep.workdir / "figures"
+    return [*style.save(fig12.draw_figure(numbers, where(sweep.config)), folder, name),
+            fig12.write_numbers(numbers, folder, name)]
 
 
 def _fig03(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
-    return style.save(fig03.from_sweep(sweep), sweep.workdir / "figures", name)
+    return style.save(fig03.draw_sweep(sweep), sweep.workdir / "figures", name)
 
 
 def _by_class(batch_norm: bool) -> Draw:
     def inside(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
-        return style.save(fig03.by_class(sweep, batch_norm, name), sweep.workdir / "figures", name)
+        return style.save(fig03.draw_by_class(sweep, batch_norm, name), sweep.workdir / "figures", name)
 
     return inside
 
 
 def _flatness(sweep: Sweep, name: str, _: Options) -> list[pathlib.Path]:
-    cells, folder = flatness.gather(sweep), sweep.workdir / "figures"
-    return [*style.save(flatness.figure(cells, where(sweep.config)), folder, name),
-            *flatness.write(cells, folder, name)]
+    cells, folder = flatness.compute_cells(sweep), sweep.workdir / "figures"
+    return [*style.save(flatness.draw_figure(cells, where(sweep.config)), folder, name),
+            *flatness.write_tables(cells, folder, name)]
 
 
 # The pictures last: they alone need the data set, which may not lie on the machine that draws.
 FIGURES: dict[str, Draw] = {
-    "fig02": _at_moments(_fig02), "forest": _at_moments(_forest), "audit": _at_moments(_audit),
+    "fig02": _at_moments(_fig02), "forest": _at_moments(_forest), "audit": _at_moments(_audit_table),
     "overlaps": _at_moments(_overlaps), "fig06": _fig06, "fig01": _fig01, "fig12": _fig12, "fig03": _fig03,
     "fig13": _by_class(True), "fig14": _by_class(False), "flatness": _flatness, "fig06_pictures": _pictures,
 }

@@ -1,8 +1,6 @@
 """Different minima: margin curves, small-margin counts and areas against the test error of many networks (fig. 2).
 
-What figure 2 shows of a sweep at one moment: representative curves, small-margin counts, bins of the area.
-
-What a reader must know of the numbers in figure 2, said below its panels.
+Of a sweep at one moment: representative curves, counts, bins of the area, and notes on what their numbers are.
 """
 
 import json
@@ -20,11 +18,15 @@ from matplotlib.ticker import MaxNLocator
 
 from margin_jax.run_folder.tables import Table
 from margin_jax.statistics import estimates
+from margin_jax.statistics.estimates import UNDEFINED, Estimate
+from margin_jax.theory.distribution import margin_curve
 from plots import paper, style
+from plots.paper import plain
 from plots.runs import read
+from plots.style import Lacking
 from plots.sweeps import audit
-from plots.sweeps.audit import NONE, Verdict, verdicts
-from plots.sweeps.read import FEWEST, KINDS, VARIED, WHEN, Lacking, Moment, Sweep, varied
+from plots.sweeps.audit import verdicts
+from plots.sweeps.read import FEWEST, KINDS, VARIED, WHEN, Moment, Sweep, varied
 
 AUC = "auc_mean"
 # Of the relative gammas the middle one: a tenth of the median leaves too few examples to count, the whole median half.
@@ -33,10 +35,11 @@ POOLED, ABSOLUTE = "small_margin_count_pooled@", f"small_margin_count_absolute@{
 
 
 class Bin(NamedTuple):
-    """Networks of neighbouring areas: mean area, test error in percent with its interval, their numbers."""
+    """Networks of neighbouring areas: mean area, test error in percent, half its interval's width, their numbers."""
 
     auc: float
-    error: estimates.MeanInterval
+    error: Estimate
+    half: float
     networks: list[int]
 
 
@@ -63,12 +66,12 @@ class Fig02Data(NamedTuple):
     count: str
     curves: dict[int, np.ndarray]
     bins: list[Bin]
-    agreement: dict[str, Verdict]
-    spread: Verdict
+    agreement: dict[str, Estimate]
+    spread: Estimate
     all_covered: dict[str, bool]
 
 
-def gather(sweep: Sweep, moment: Moment, audit: Table) -> Fig02Data:
+def compute_numbers(sweep: Sweep, moment: Moment, audit: Table) -> Fig02Data:
     """Reads and computes what figure 2 shows.
 
     Args:
@@ -92,17 +95,17 @@ def gather(sweep: Sweep, moment: Moment, audit: Table) -> Fig02Data:
         raise Lacking(f"figure 2 compares separated networks, and at {WHEN[moment.name]} {sweep.workdir} has {size} of "
                       f"{total}, expected 2 or more; train more networks, or for more epochs")
     chosen = rows["network"][representative(rows["test_error"], rows["network"])].astype(int)
-    curves = {int(network): np.sort(sweep.curve(moment, network)) for network in chosen}
+    curves = {int(network): margin_curve(sweep.curve(moment, network))[1] for network in chosen}
     examples = next(iter(curves.values())).size
-    found: dict[str, Verdict] = {}
+    agreement: dict[str, Estimate] = {}
     if moment.name in audit["moment"]:
-        found = {measure: one.get("spearman", NONE) for measure, one in
-                 verdicts(audit, moment.name, "test_error").items()}
+        agreement = {measure: statistics.get("spearman", UNDEFINED) for measure, statistics in
+                     verdicts(audit, moment.name, "test_error").items()}
     colour = varied(rows)
-    spread = estimates.agreement(rows[colour], rows["test_error"]) if colour and size >= FEWEST else NONE
+    spread = estimates.agreement(rows[colour], rows["test_error"]) if colour and size >= FEWEST else UNDEFINED
     covered = {key: bool((rows[key] == examples).all()) for key in (ABSOLUTE, f"conv:{ABSOLUTE}") if key in rows}
-    return Fig02Data(moment, rows, total - size, colour, count_key(rows), curves, bins(rows), found, Verdict(*spread),
-                   covered)
+    return Fig02Data(moment, rows, total - size, colour, count_key(rows), curves, bins(rows), agreement, spread,
+                     covered)
 
 
 def representative(errors: np.ndarray, networks: np.ndarray) -> np.ndarray:
@@ -123,30 +126,28 @@ def bins(rows: Table) -> list[Bin]:
     area = rows.get(AUC, rows["margin_auc"])
     ranked = np.lexsort((rows["network"], area))
     parts = np.array_split(ranked, max(min(paper.FIG02_BINS, ranked.size // 2), 1))
-    return [Bin(float(area[part].mean()), estimates.t_interval(rows["test_error"][part]),
-                rows["network"][part].astype(int).tolist()) for part in parts]
+    errors = [rows["test_error"][part] for part in parts]
+    return [Bin(float(area[part].mean()), estimates.t_interval(error), float(estimates.half_width(error)),
+                rows["network"][part].astype(int).tolist()) for part, error in zip(parts, errors)]
 
 
-def write_json(numbers: Fig02Data, folder: pathlib.Path, name: str) -> pathlib.Path:
+def write_numbers(numbers: Fig02Data, folder: pathlib.Path, name: str) -> pathlib.Path:
     """Writes the numbers of the figure: claims, Spearman's correlations above 0 where they support one, bins."""
     rows, moment = numbers.rows, numbers.moment
 
-    def claim(what: str, measure: str, verdict: Verdict) -> dict[str, Any]:
-        return {"claim": paper.FIG02_CLAIMS[what], "measure": measure, "spearman": _plain(verdict.value),
-                "low": _plain(verdict.low), "high": _plain(verdict.high), "networks": verdict.networks,
-                "moment": moment.name}
+    def claim(what: str, measure: str, verdict: Estimate) -> dict[str, Any]:
+        return {"claim": paper.FIG02_CLAIMS[what], "measure": measure, **_correlation(verdict), "moment": moment.name}
 
     error = dict(zip(rows["network"].astype(int).tolist(), rows["test_error"].tolist()))
     content = {
         "moment": moment.name, "networks": len(error), "left_out": numbers.left_out, "rho": moment.mode,
-        "claims": [claim("count", numbers.count, numbers.agreement.get(numbers.count, NONE)),
-                   claim("auc", AUC, numbers.agreement.get(AUC, NONE)),
+        "claims": [claim("count", numbers.count, numbers.agreement.get(numbers.count, UNDEFINED)),
+                   claim("auc", AUC, numbers.agreement.get(AUC, UNDEFINED)),
                    *([claim("init_std", "init_std", numbers.spread)] if numbers.colour == "init_std" else [])],
-        "other_readings": {key: dict(zip(("spearman", "low", "high", "networks"), map(_plain, verdict)))
-                           for key, verdict in numbers.agreement.items() if _reading(key)},
+        "other_readings": {key: _correlation(verdict) for key, verdict in numbers.agreement.items() if _reading(key)},
         "curves": [{"network": network, "test_error": error[network]} for network in numbers.curves],
-        "bins": [{"auc": one.auc, "test_error": float(one.error.mean), "half": _plain(one.error.half),
-                  "networks": one.networks} for one in numbers.bins],
+        "bins": [{"auc": part.auc, "test_error": float(part.error.value), "half": plain(part.half),
+                  "networks": part.networks} for part in numbers.bins],
         "paper_gamma_covers_all": numbers.all_covered,
     }
     return style.write(folder / f"{name}.json", f"{json.dumps(content, indent=2)}\n".encode())
@@ -157,32 +158,33 @@ def _reading(key: str) -> bool:
     return key.rpartition(":")[2].startswith(("auc_", "small_margin_count_"))
 
 
-def _plain(number: float) -> float | int | None:
-    return None if np.isnan(number) else number if isinstance(number, int) else float(number)
+def _correlation(verdict: Estimate) -> dict[str, Any]:
+    return {"spearman": plain(verdict.value), "low": plain(verdict.low), "high": plain(verdict.high),
+            "networks": verdict.n}
 
 
 def make_notes(numbers: Fig02Data) -> list[str]:
     """One sentence or two each: the direction of signs, the std, other readings, the paper's gamma, who is left out."""
     mode = numbers.moment.mode
     rho = f" ρ: {audit.MODES.get(mode, mode)}." if mode else ""
-    found = [f"Spearman's correlation in the direction of the claim: above 0 supports it; bootstrap 95% interval.{rho}"]
+    notes = [f"Spearman's correlation in the direction of the claim: above 0 supports it; bootstrap 95% interval.{rho}"]
     if audit.verdict_text(numbers.spread) != "–":
         claim = f" (paper: {paper.FIG02_CLAIMS['init_std']})" if numbers.colour == "init_std" else ""
         verdict = audit.verdict_text(numbers.spread)
-        found.append(f"{VARIED[numbers.colour].capitalize()} and test error: {verdict}{claim}.")
-    found += _readings(numbers) + _absolute(numbers)
+        notes.append(f"{VARIED[numbers.colour].capitalize()} and test error: {verdict}{claim}.")
+    notes += _readings(numbers) + _absolute(numbers)
     if numbers.left_out:
-        found.append(f"{numbers.left_out} networks left out: not separated then, or without a finite measure.")
-    return found
+        notes.append(f"{numbers.left_out} networks left out: not separated then, or without a finite measure.")
+    return notes
 
 
 def _readings(numbers: Fig02Data) -> list[str]:
     """The paper does not say which area it took: the two readings with a gamma, at the gamma of the count."""
     gamma = numbers.count.partition("@")[2]
     keys = {"“ramp”": f"auc_ramp_pooled@{gamma}", "“tail”": f"auc_tail_pooled@{gamma}"}
-    told = [f"{name} {audit.verdict_text(numbers.agreement[key])}" for name, key in keys.items()
-            if key in numbers.agreement]
-    return [f"Other readings of the AUC, at γ = {gamma} × pooled median: {', '.join(told)}."] if told else []
+    texts = [f"{name} {audit.verdict_text(numbers.agreement[key])}" for name, key in keys.items()
+             if key in numbers.agreement]
+    return [f"Other readings of the AUC, at γ = {gamma} × pooled median: {', '.join(texts)}."] if texts else []
 
 
 def _absolute(numbers: Fig02Data) -> list[str]:
@@ -191,14 +193,14 @@ def _absolute(numbers: Fig02Data) -> list[str]:
     rhos = {key: audit.MODES.get("conv" if key.startswith("conv:") else mode, mode)
             for key in numbers.all_covered}
     covering = [rhos[key] for key, covered in numbers.all_covered.items() if covered]
-    found = []
+    notes = []
     if covering:
-        found.append(f"The paper's γ = {gamma} covers all examples of all networks (ρ: {'; '.join(covering)}).")
+        notes.append(f"The paper's γ = {gamma} covers all examples of all networks (ρ: {'; '.join(covering)}).")
     for key, covered in numbers.all_covered.items():
-        ours = audit.verdict_text(numbers.agreement.get(key, NONE))
+        ours = audit.verdict_text(numbers.agreement.get(key, UNDEFINED))
         if not covered and ours != "–":
-            found.append(f"At the paper's γ = {gamma} (ρ: {rhos[key]}) the count has {ours}.")
-    return found
+            notes.append(f"At the paper's γ = {gamma} (ρ: {rhos[key]}) the count has {ours}.")
+    return notes
 
 
 # Another map than that of the test error, without its palest end.
@@ -207,11 +209,11 @@ _LINE = 74  # characters of a note that fit into a column
 
 
 @style.styled
-def figure(numbers: Fig02Data, data: str) -> Figure:
+def draw_figure(numbers: Fig02Data, data: str) -> Figure:
     """Draws the three panels of figure 2.
 
     Args:
-      numbers: what `fig02_numbers.gather` found.
+      numbers: of `compute_numbers`.
       data: the name of the data set.
 
     Returns:
@@ -236,7 +238,7 @@ def _curves(fig: Figure, axes: Axes, numbers: Fig02Data) -> None:
     shown = {network: errors[network] for network in numbers.curves}
     colours = ScalarMappable(_limits(np.array(list(shown.values()))), style.EPOCHS)
     for network, curve in numbers.curves.items():
-        rank, values = read.curve(curve)
+        rank, values = margin_curve(read.finite(curve))
         points = read.thin(values.size)
         axes.plot(rank[points], values[points], color=colours.to_rgba(shown[network]), linewidth=0.9,
                   gid=f"network-{network}")
@@ -264,7 +266,7 @@ def _counts(fig: Figure, axes: Axes, numbers: Fig02Data) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_ylabel("test error (%)")
-    _title(axes, "b", "count", _spearman(numbers, key))
+    _title(axes, "b", "count", _spearman_text(numbers, key))
 
 
 def _about(rows: dict[str, np.ndarray], gamma: float) -> str:
@@ -278,17 +280,17 @@ def _about(rows: dict[str, np.ndarray], gamma: float) -> str:
 
 
 def _areas(axes: Axes, numbers: Fig02Data) -> None:
-    rows, found = numbers.rows, numbers.bins
+    rows, parts = numbers.rows, numbers.bins
     area = rows.get(AUC, rows["margin_auc"])
     axes.plot(area, rows["test_error"], "o", color=style.GREY, markersize=3, alpha=0.6, markeredgewidth=0,
               label="a network", gid="networks")
-    half = np.nan_to_num([float(one.error.half) for one in found])
-    sizes = sorted({len(one.networks) for one in found})
+    half = np.nan_to_num([part.half for part in parts])
+    sizes = sorted({len(part.networks) for part in parts})
     label = f"mean of {'–'.join(str(size) for size in (sizes[0], sizes[-1])[:len(sizes)])}, 95% interval"
-    axes.errorbar([one.auc for one in found], [float(one.error.mean) for one in found], half, color=style.VERMILLION,
-                  marker="o", markersize=4, capsize=1.5, linewidth=1.0, elinewidth=0.7, zorder=3, label=label,
-                  gid="bins")
-    ends = [style.ends(rows["test_error"][np.isin(rows["network"], one.networks)]) for one in found]
+    axes.errorbar([part.auc for part in parts], [float(part.error.value) for part in parts], half,
+                  color=style.VERMILLION, marker="o", markersize=4, capsize=1.5, linewidth=1.0, elinewidth=0.7,
+                  zorder=3, label=label, gid="bins")
+    ends = [style.ends(rows["test_error"][np.isin(rows["network"], part.networks)]) for part in parts]
     values = np.concatenate([np.ravel(ends), rows["test_error"]])
     pad = 0.06 * np.ptp(values) or 0.5
     # Two networks have an interval 13 times as wide as their distance: its ends may leave the panel.
@@ -298,11 +300,11 @@ def _areas(axes: Axes, numbers: Fig02Data) -> None:
     axes.set_xlabel(f"AUC “mean”: mean normalised margin{power}")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.set_ylabel("test error (%)")
-    _title(axes, "c", "auc", f"{len(found)} bins; {_spearman(numbers, AUC)}", room=11)
+    _title(axes, "c", "auc", f"{len(parts)} bins; {_spearman_text(numbers, AUC)}", room=11)
 
 
-def _spearman(numbers: Fig02Data, key: str) -> str:
-    ours = audit.verdict_text(numbers.agreement.get(key, NONE))
+def _spearman_text(numbers: Fig02Data, key: str) -> str:
+    ours = audit.verdict_text(numbers.agreement.get(key, UNDEFINED))
     return f"Spearman {ours}" if ours != "–" else "too few networks, or ties, to correlate"
 
 

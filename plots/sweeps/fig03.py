@@ -7,14 +7,15 @@ from margin_jax.run_folder.read import Recorded
 from plots import style
 from plots.runs import curves, read
 from plots.runs.curves import draw_curve
+from plots.style import Lacking
 from plots.sweeps.flatness import BY, name_of
-from plots.sweeps.read import Condition, Lacking, Sweep, read_kinds, where
+from plots.sweeps.read import Condition, Sweep, read_kinds, where
 
 _CURVES = 40  # in a panel of half a page
 
 
 @style.styled
-def figure(kinds: dict[tuple[float, ...], Condition], data: str) -> Figure:
+def draw_figure(kinds: dict[tuple[float, ...], Condition], data: str) -> Figure:
     """Draws the margin curves of the first network of every kind.
 
     Args:
@@ -64,16 +65,16 @@ def _curves(axes: Axes, run: Recorded, colours: object) -> None:
         axes.set_xlabel(beyond.strip(), fontsize=6)
 
 
-def from_sweep(sweep: Sweep) -> Figure:
+def draw_sweep(sweep: Sweep) -> Figure:
     """Draws figure 3 of a sweep over BatchNorm and L2; raises OtherSweep for another one."""
     kinds = read_kinds(sweep, BY, "figure 3")
     if not any(kind.runs for kind in kinds.values()):
         raise Lacking(f"every network of {sweep.workdir} diverged; take a smaller learning rate")
-    return figure(kinds, where(sweep.config))
+    return draw_figure(kinds, where(sweep.config))
 
 
 @style.styled
-def by_class(sweep: Sweep, batch_norm: bool, name: str) -> Figure:
+def draw_by_class(sweep: Sweep, batch_norm: bool, name: str) -> Figure:
     """Draws figure 13, or 14 without BatchNorm: the curves of every class, of the first network with L2.
 
     Of several strengths the smallest one above 0 is taken, without any the network without L2.
@@ -82,15 +83,15 @@ def by_class(sweep: Sweep, batch_norm: bool, name: str) -> Figure:
       Lacking: no network of this kind.
       OtherSweep: not a sweep over BatchNorm and L2.
     """
-    here = {values[1]: kind for values, kind in read_kinds(sweep, BY, name).items()
-            if values[0] == batch_norm and kind.runs}
-    if not here:
+    kinds = {values[1]: kind for values, kind in read_kinds(sweep, BY, name).items()
+             if values[0] == batch_norm and kind.runs}
+    if not kinds:
         raise Lacking(f"{name} shows a network {'with' if batch_norm else 'without'} BatchNorm, and {sweep.workdir} "
                       "has none; set sweep.batch_norms=(True, False)")
-    decay = min((decay for decay in here if decay > 0), default=0.0)
-    run, seed = here[decay].runs[0], here[decay].seeds[0]
-    fig = curves.per_class_figure(run.margins.epochs, run.normalised, run.margins.labels, run.class_names,
-                                  run.separation)
+    decay = min((decay for decay in kinds if decay > 0), default=0.0)
+    run, seed = kinds[decay].runs[0], kinds[decay].seeds[0]
+    fig = curves.draw_per_class(run.margins.epochs, run.normalised, run.margins.labels, run.class_names,
+                                run.separation)
     title = f"{where(sweep.config)}, {name_of(batch_norm, decay)}, seed {seed}"
     if fig.legends:
         fig.legends[0].set_title(title, prop={"size": 8})

@@ -1,8 +1,6 @@
-"""Two networks from the same distribution of initial weights: errors, and shared smallest margins (fig. 6).
+"""Two networks from the same distribution of initial weights: errors, and which smallest margins they share (fig. 6).
 
-Two networks of a sweep from the same distribution of initial weights, and what their smallest margins share.
-
-Pictures of the smallest margins of two networks at the end of their training, the shared ones framed (fig. 6).
+In a figure of its own, the pictures of their smallest margins at the end of training, the shared ones framed.
 """
 
 import json
@@ -19,8 +17,10 @@ from margin_jax.errors import InputError
 from margin_jax.run_folder import tables as columns
 from margin_jax.run_folder.read import Recorded, read_run
 from plots import paper, style
+from plots.paper import plain
 from plots.runs import gallery, read
-from plots.sweeps.read import VARIED, Lacking, Sweep
+from plots.style import Lacking
+from plots.sweeps.read import VARIED, Sweep
 
 COUNTS = (20, 200)
 FEWEST = 3  # epochs at which both margins are known: two make no course
@@ -81,9 +81,9 @@ def read_pair(sweep: Sweep, numbers: tuple[int, int] | None = None) -> Pair:
       Lacking: no two to choose, or too few epochs with margins.
       InputError: numbers that the sweep does not have, or networks of other examples.
     """
-    there = sweep.networks["network"].astype(int).tolist()
-    if numbers is not None and (len(set(numbers)) != 2 or not set(numbers) <= set(there)):
-        raise InputError(f"figure 6 takes two different networks of 0 to {max(there, default=0)}, got {numbers}")
+    networks = sweep.networks["network"].astype(int).tolist()
+    if numbers is not None and (len(set(numbers)) != 2 or not set(numbers) <= set(networks)):
+        raise InputError(f"figure 6 takes two different networks of 0 to {max(networks, default=0)}, got {numbers}")
     numbers = choose(sweep) if numbers is None else numbers
     runs = read_run(sweep.member(numbers[0])), read_run(sweep.member(numbers[1]))
     stored = runs[0].margins, runs[1].margins
@@ -96,35 +96,32 @@ def read_pair(sweep: Sweep, numbers: tuple[int, int] | None = None) -> Pair:
                       f"have kept their margins at {FEWEST} epochs or more, got {epochs.size}; run the sweep with a "
                       "smaller record.margins_every")
     counts = [k for k in COUNTS if k <= stored[0].ids.size]
-    courses = {k: np.array([overlap(runs, (one, other), k) for one, other in zip(*places)]) for k in counts}
+    courses = {k: np.array([_percent_shared(runs, rows, k) for rows in zip(*places)]) for k in counts}
     stds = [float(columns.rows(sweep.networks, network=number)["init_std"][0]) for number in numbers]
-    return Pair(numbers, runs, (stds[0], stds[1]), epochs, courses, {k: overlap(runs, (-1, -1), k) for k in counts})
+    return Pair(numbers, runs, (stds[0], stds[1]), epochs, courses,
+                {k: _percent_shared(runs, (-1, -1), k) for k in counts})
 
 
-def support(run: Recorded, row: int, k: int) -> np.ndarray:
-    """The ids of the k smallest margins at one record, from the smallest on; ties by id."""
-    stored = run.margins
-    return stored.ids[read.ascending(np.asarray(stored.margins[row]), stored.ids)[:k]]
+def _smallest_ids(run: Recorded, row: int, k: int) -> np.ndarray:
+    """The support set of k at one record, without margins that are no numbers."""
+    return run.margins.ids[read.ranked_rows(np.asarray(run.margins.margins[row]), run.margins.ids)[:k]]
 
 
-def overlap(runs: tuple[Recorded, Recorded], rows: tuple[int, int], k: int) -> float:
-    """Share of the k smallest margins in common, in percent, each run at its own record."""
-    first, second = (support(run, row, k) for run, row in zip(runs, rows))
-    return 100 * np.intersect1d(first, second).size / k
+def _percent_shared(runs: tuple[Recorded, Recorded], rows: tuple[int, int], k: int) -> float:
+    """Share of the k smallest margins in common, each run at its own record."""
+    return read.percent_shared(*(_smallest_ids(run, row, k) for run, row in zip(runs, rows)), k)
 
 
-def write_json(pair: Pair, folder: pathlib.Path, name: str) -> pathlib.Path:
+def write_numbers(pair: Pair, folder: pathlib.Path, name: str) -> pathlib.Path:
     """Writes the numbers of figure 6, and the ids of its pictures, which may be passed on where they may not."""
 
-    def number_of(value: float) -> float | None:
-        return float(value) if np.isfinite(value) else None
-
     def network(number: int, run: Recorded, std: float) -> dict[str, Any]:
-        return {"network": number, "init_std": number_of(std), "seed": run.config["seed"],
+        return {"network": number, "init_std": plain(std), "seed": run.config["seed"],
                 "separation_epoch": run.separation, "epoch": int(run.margins.epochs[-1]),
-                "test_error": number_of(run.metrics["test_error"][-1]), "ids": support(run, -1, gallery.COUNT).tolist()}
+                "test_error": plain(run.metrics["test_error"][-1]),
+                "ids": _smallest_ids(run, -1, gallery.COUNT).tolist()}
 
-    listed = [network(*one) for one in zip(pair.numbers, pair.runs, pair.init_stds)]
+    listed = [network(*fields) for fields in zip(pair.numbers, pair.runs, pair.init_stds)]
     content = {
         "networks": listed, "shared_ids": sorted(set(listed[0]["ids"]) & set(listed[1]["ids"])),
         "epochs": pair.epochs.tolist(),
@@ -142,7 +139,7 @@ _TICKS, _LINEAR = (0, 0.5, 1, 2, 5, 10, 20, 50, 100), 1.0
 
 
 @style.styled
-def figure(pair: Pair, data: str) -> Figure:
+def draw_figure(pair: Pair, data: str) -> Figure:
     """Draws train and test error of both, and the overlap of their smallest margins, per epoch.
 
     Args:
@@ -207,14 +204,14 @@ def _overlaps(axes: Axes, pair: Pair) -> None:
     axes.set_ylim(-3, 103)
     axes.set_ylabel("overlap (%)")
     epochs = ", ".join(str(run.margins.epochs[-1]) for run in pair.runs)
-    told = ", ".join(f"{value:.0f}% of {k}" for k, value in pair.ends.items())
-    axes.set_title(f"each network at its own end (epochs {epochs}):\n{told} smallest in common", fontsize=7, pad=33)
+    shares = ", ".join(f"{value:.0f}% of {k}" for k, value in pair.ends.items())
+    axes.set_title(f"each network at its own end (epochs {epochs}):\n{shares} smallest in common", fontsize=7, pad=33)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=2, borderpad=0)
 
 
 @style.styled
-def pictures_figure(pair: Pair, pictures: list[np.ndarray], shown: list[gallery.Smallest],
-           value_range: tuple[float, float]) -> Figure:
+def draw_pictures(pair: Pair, pictures: list[np.ndarray], shown: list[gallery.Smallest],
+                  value_range: tuple[float, float]) -> Figure:
     """Draws the pictures of both networks below one another.
 
     Args:
@@ -227,21 +224,23 @@ def pictures_figure(pair: Pair, pictures: list[np.ndarray], shown: list[gallery.
       The figure; its axes hold one picture each, the first network's first. Frames have the gid "shared".
     """
     shared = set(shown[0].ids.tolist()) & set(shown[1].ids.tolist())
-    heights = [gallery.height(one) for one in shown]
+    heights = [gallery.height(smallest) for smallest in shown]
     fig = style.new_figure(style.DOUBLE, sum(heights))
-    for part, number, images, one in zip(fig.subfigures(2, 1, height_ratios=heights), pair.numbers, pictures, shown):
-        power = style.unit(style.power_of_ten(one.margins))
-        gallery.fill(part, images, one, value_range, f"network {number}, epoch {one.epoch}: {one.ids.size} smallest "
-                     f"normalised margins{power}; framed: the {len(shared)} in both")
-        for axes, example in zip(part.axes, one.ids.tolist()):
+    parts = fig.subfigures(2, 1, height_ratios=heights)
+    for part, number, images, smallest in zip(parts, pair.numbers, pictures, shown):
+        power = style.unit(style.power_of_ten(smallest.margins))
+        title = (f"network {number}, epoch {smallest.epoch}: {smallest.ids.size} smallest normalised margins{power}; "
+                 f"framed: the {len(shared)} in both")
+        gallery.draw_pictures(part, images, smallest, value_range, title)
+        for axes, example in zip(part.axes, smallest.ids.tolist()):
             if example in shared:
                 axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, linewidth=2.2,
                                          edgecolor=style.VERMILLION, clip_on=False, gid="shared"))
     return fig
 
 
-def from_pair(pair: Pair, data_dir: str = "") -> Figure:
+def draw_pair_pictures(pair: Pair, data_dir: str = "") -> Figure:
     """Draws the pictures of two networks; raises InputError where the data are not found or are others."""
     shown = [gallery.smallest(run) for run in pair.runs]
-    read = [gallery.read_pictures(run, one.ids, data_dir) for run, one in zip(pair.runs, shown)]
-    return pictures_figure(pair, [images for images, _ in read], shown, read[0][1])
+    read = [gallery.read_pictures(run, smallest.ids, data_dir) for run, smallest in zip(pair.runs, shown)]
+    return draw_pictures(pair, [images for images, _ in read], shown, read[0][1])

@@ -1,7 +1,4 @@
-"""The smallest margin through training, natural and random labels (fig. 12).
-
-The smallest margin through training with natural and with random labels, and when each separates (fig. 12).
-"""
+"""The smallest margin through training with natural and with random labels, and when each separates (fig. 12)."""
 
 import functools
 import json
@@ -16,7 +13,7 @@ from matplotlib.ticker import SymmetricalLogLocator
 
 from margin_jax.run_folder.read import Recorded
 from margin_jax.statistics import estimates
-from margin_jax.statistics.estimates import MeanInterval
+from margin_jax.statistics.estimates import Estimate
 from plots import paper, style, tables
 from plots.sweeps.read import COLOURS, NATURAL, RANDOM, WHEN, Condition, Sweep, by_labels, common_moment
 
@@ -38,14 +35,14 @@ class Fig12Data(NamedTuple):
     kinds: dict[str, Condition]
     moment: str
     smallest: dict[str, dict[int, float]]
-    larger: MeanInterval
-    later: MeanInterval
+    larger: Estimate
+    later: Estimate
     censored: tuple[int, ...]
     lost: tuple[int, ...]
 
 
-def gather(sweep: Sweep) -> Fig12Data:
-    """Reads and computes what figure 12 shows; raises as `fig01_numbers.gather`."""
+def compute_numbers(sweep: Sweep) -> Fig12Data:
+    """Reads and computes what figure 12 shows; raises as `fig01.compute_numbers`."""
     kinds = by_labels(sweep, "figure 12")
     moment = common_moment(sweep, kinds)
     rows = sweep.moments[moment].rows
@@ -56,26 +53,26 @@ def gather(sweep: Sweep) -> Fig12Data:
     larger = estimates.t_interval(np.array([smallest[NATURAL][seed] - smallest[RANDOM][seed] for seed in both]))
     runs = {name: dict(zip(kind.seeds, kind.runs)) for name, kind in kinds.items()}
     judged = [seed for seed in runs[NATURAL] if runs[NATURAL][seed].separation is not None and seed in runs[RANDOM]]
-    later = estimates.t_interval(np.array(
-        [_separated(runs[RANDOM][seed]) - _separated(runs[NATURAL][seed]) for seed in judged], np.float64))
+    epochs = {name: np.array([_separation_epoch(runs[name][seed]) for seed in judged], np.float64) for name in runs}
+    later = estimates.t_interval(epochs[RANDOM] - epochs[NATURAL])
     censored = tuple(seed for seed in judged if runs[RANDOM][seed].separation is None)
     lost = tuple(sorted({*runs[NATURAL], *runs[RANDOM]} - set(judged)))
     return Fig12Data(kinds, moment, smallest, larger, later, censored, lost)
 
 
-def _separated(run: Recorded) -> int:
+def _separation_epoch(run: Recorded) -> int:
     """The epoch of separation, or the last one that is known to have come before."""
     return int(run.metrics["epoch"][-1]) if run.separation is None else run.separation
 
 
-def write_json(numbers: Fig12Data, folder: pathlib.Path, name: str) -> pathlib.Path:
+def write_numbers(numbers: Fig12Data, folder: pathlib.Path, name: str) -> pathlib.Path:
     """Writes the numbers of figure 12 with a verdict on each claim."""
 
-    def kind(which: str, own: Condition) -> dict[str, Any]:
+    def kind(which: str, condition: Condition) -> dict[str, Any]:
         last = [{column: paper.plain(run.metrics[column][-1]) for column in
-                 ("epoch", "train_error", "test_error", "train_loss", "rho", "margin_min")} for run in own.runs]
-        return {"random_fraction": own.values[0], "networks": own.networks, "seeds": own.seeds,
-                "diverged": own.diverged, "separation_epochs": [run.separation for run in own.runs],
+                 ("epoch", "train_error", "test_error", "train_loss", "rho", "margin_min")} for run in condition.runs]
+        return {"random_fraction": condition.values[0], "networks": condition.networks, "seeds": condition.seeds,
+                "diverged": condition.diverged, "separation_epochs": [run.separation for run in condition.runs],
                 "smallest_margin": {str(seed): paper.plain(value) for seed, value in numbers.smallest[which].items()},
                 "last": last}
 
@@ -87,17 +84,17 @@ def write_json(numbers: Fig12Data, folder: pathlib.Path, name: str) -> pathlib.P
             {"claim": paper.FIG12_CLAIMS["later"], "epochs_later": paper.row(numbers.later),
              "seeds_not_separated_with_random_labels": numbers.censored, "seeds_left_out": numbers.lost,
              "verdict": paper.above(numbers.later)}],
-        **{which: kind(which, own) for which, own in numbers.kinds.items()},
+        **{which: kind(which, condition) for which, condition in numbers.kinds.items()},
     }
     return style.write(folder / f"{name}.json", f"{json.dumps(content, indent=2)}\n".encode())
 
 
 @style.styled
-def figure(numbers: Fig12Data, data: str) -> Figure:
+def draw_figure(numbers: Fig12Data, data: str) -> Figure:
     """Draws smallest normalised margins, and below them errors, per epoch.
 
     Args:
-      numbers: what `fig12_numbers.gather` found.
+      numbers: of `compute_numbers`.
       data: the name of the data set.
 
     Returns:
@@ -106,7 +103,7 @@ def figure(numbers: Fig12Data, data: str) -> Figure:
     """
     fig = style.new_figure(style.SINGLE, 4.7)
     top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
-    fig.suptitle(f"Smallest margin on {data}\n{_told(numbers)}", fontsize=7)
+    fig.suptitle(f"Smallest margin on {data}\n{_claims_text(numbers)}", fontsize=7)
     for name, kind in numbers.kinds.items():
         _lines(top, name, kind, "margin_min", "-", f"{name} labels")
         _lines(bottom, name, kind, "test_error", "-", "test")
@@ -138,7 +135,7 @@ def _lines(axes: Axes, name: str, kind: Condition, column: str, dash: str, label
         return
     shared = functools.reduce(np.intersect1d, [run.metrics["epoch"] for run in kind.runs])
     values = np.stack([run.metrics[column][np.isin(run.metrics["epoch"], shared)] for run in kind.runs])
-    axes.plot(shared, estimates.t_interval(values).mean, color=COLOURS[name], linewidth=1.3, linestyle=dash,
+    axes.plot(shared, estimates.t_interval(values).value, color=COLOURS[name], linewidth=1.3, linestyle=dash,
               label=label, gid=f"{name}{suffix}")
     low, high = style.band(values)
     if column == "margin_min":  # before, the seeds themselves show how far they lie apart
@@ -161,7 +158,7 @@ def _scale(axes: Axes, numbers: Fig12Data) -> None:
     axes.set_ylabel(style.MARGIN + (f"\n(log beyond $\\pm 10^{{{power}}}$)" if linear else ""))
 
 
-def _told(numbers: Fig12Data) -> str:
+def _claims_text(numbers: Fig12Data) -> str:
     larger, later = paper.above(numbers.larger), paper.above(numbers.later)
     epochs = tables.interval_text(numbers.later, 0)
     more = "at least " if numbers.censored else ""

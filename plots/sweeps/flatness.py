@@ -1,7 +1,7 @@
 """How flat margin curves are through training, with and without BatchNorm and L2 (to figures 3, 13 and 14).
 
 Flatness is taken epoch by epoch, for all examples and for each class, and compared between data separation and the end
-(section 4.3); `margin_jax.theory.flatness` defines it.
+(section 4.3); `margin_jax.theory.distribution` defines it.
 """
 
 import csv
@@ -19,8 +19,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from margin_jax.run_folder.read import Recorded
 from margin_jax.statistics import estimates
-from margin_jax.statistics.estimates import MeanInterval
-from margin_jax.theory.flatness import coefficient_of_variation, relative_iqr
+from margin_jax.statistics.estimates import Estimate
+from margin_jax.theory.distribution import coefficient_of_variation, relative_iqr
 from plots import paper, style
 from plots.sweeps.read import Condition, Sweep, read_kinds
 
@@ -57,16 +57,16 @@ class FlatnessCurve(NamedTuple):
         return np.where(np.isfinite(change), change, np.nan)
 
 
-def course(run: Recorded) -> FlatnessCurve:
+def compute_course(run: Recorded) -> FlatnessCurve:
     """Reads the flatness of a run at every epoch whose margins were kept, an epoch at a time."""
     labels = run.margins.labels
     groups = [np.ones(labels.size, bool), *(labels == number for number in range(len(run.class_names)))]
-    found: dict[str, list[list[float]]] = {name: [] for name in MEASURES}
+    by_measure: dict[str, list[list[float]]] = {name: [] for name in MEASURES}
     for row in range(run.margins.epochs.size):
         curve = run.normalised(row)
         for name, measure in MEASURES.items():
-            found[name].append([float(measure(curve[group])) if group.any() else np.nan for group in groups])
-    measures = {name: np.array(rows) for name, rows in found.items()}
+            by_measure[name].append([float(measure(curve[group])) if group.any() else np.nan for group in groups])
+    measures = {name: np.array(rows) for name, rows in by_measure.items()}
     return FlatnessCurve(run.margins.epochs, measures, separation_row(run))
 
 
@@ -92,8 +92,8 @@ class Cell(NamedTuple):
         """Such as "BatchNorm, L2 0.0005"."""
         return name_of(*self.kind.values)
 
-    def change(self, measure: str, group: int = 0) -> MeanInterval:
-        """`Course.change` over seeds, one of which has no interval; `group` 0 is all examples, 1 + c the class c."""
+    def change(self, measure: str, group: int = 0) -> Estimate:
+        """The change over seeds, one of which has no interval; `group` 0 is all examples, 1 + c the class c."""
         return estimates.t_interval(np.array([course.change(measure)[group] for course in self.courses]))
 
 
@@ -102,9 +102,9 @@ def name_of(batch_norm: float, weight_decay: float) -> str:
     return f"{'BatchNorm' if batch_norm else 'no BatchNorm'}, {f'L2 {weight_decay:g}' if weight_decay else 'no L2'}"
 
 
-def gather(sweep: Sweep) -> dict[tuple[float, ...], Cell]:
+def compute_cells(sweep: Sweep) -> dict[tuple[float, ...], Cell]:
     """Measures the flatness of every network of a sweep over BatchNorm and L2; raises OtherSweep for another one."""
-    return {values: Cell(kind, tuple(course(run) for run in kind.runs))
+    return {values: Cell(kind, tuple(compute_course(run) for run in kind.runs))
             for values, kind in read_kinds(sweep, BY, "flatness").items()}
 
 
@@ -119,47 +119,47 @@ def claim(cells: dict[tuple[float, ...], Cell], decay: float) -> dict[str, Any] 
     both, others = cells.get((1.0, decay)), [cells.get(key) for key in ((1.0, 0.0), (0.0, decay), (0.0, 0.0))]
     if both is None or not all(others):
         return None
-    found: dict[str, Any] = {"claim": paper.FIG03_CLAIM, "weight_decay": decay, "measures": {}}
+    judged: dict[str, Any] = {"claim": paper.FIG03_CLAIM, "weight_decay": decay, "measures": {}}
     for measure in MEASURES:
-        only = [paper.above(_negative(both.change(measure))), *(paper.above(one.change(measure)) for one in others)]
-        more = {one.name: _difference(one, both, measure) for one in others}
-        found["measures"][measure] = {
+        only = [paper.above(_negative(both.change(measure))), *(paper.above(other.change(measure)) for other in others)]
+        more = {other.name: _difference(other, both, measure) for other in others}
+        judged["measures"][measure] = {
             "verdict": paper.together(only), "flattens_more_with_both": paper.together(
-                [paper.above(one) for one in more.values()]),
-            "ln_end_over_separation_less_that_with_both": {name: paper.row(one) for name, one in more.items()}}
-    found["verdict"] = paper.together([one["verdict"] for one in found["measures"].values()])
-    return found
+                [paper.above(other) for other in more.values()]),
+            "ln_end_over_separation_less_that_with_both": {name: paper.row(other) for name, other in more.items()}}
+    judged["verdict"] = paper.together([other["verdict"] for other in judged["measures"].values()])
+    return judged
 
 
-def _negative(interval: MeanInterval) -> MeanInterval:
-    return interval._replace(mean=-interval.mean)
+def _negative(estimate: Estimate) -> Estimate:
+    return Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.n)
 
 
-def _difference(one: Cell, both: Cell, measure: str) -> MeanInterval:
+def _difference(other: Cell, both: Cell, measure: str) -> Estimate:
     """By how much less one kind flattens, over the seeds that both have."""
-    seeds = sorted(set(one.kind.seeds) & set(both.kind.seeds))
+    seeds = sorted(set(other.kind.seeds) & set(both.kind.seeds))
     first, second = ([cell.courses[cell.kind.seeds.index(seed)].change(measure)[0] for seed in seeds]
-                     for cell in (one, both))
+                     for cell in (other, both))
     return estimates.t_interval(np.array(first) - np.array(second))
 
 
 def rows(cells: dict[tuple[float, ...], Cell]) -> list[dict[str, Any]]:
     """A row per network, measure and group of examples: flatness at the first record, separation and the end."""
-    found = []
+    table = []
     for values, cell in cells.items():
         for network, seed, run, course in zip(cell.kind.networks, cell.kind.seeds, cell.kind.runs, cell.courses):
             for measure, numbers in course.values.items():
                 change = np.exp(course.change(measure))
                 for group, examples in enumerate(("all", *run.class_names)):
                     at = course.separation
-                    found.append(dict(zip(COLUMNS, (
+                    table.append(dict(zip(COLUMNS, (
                         int(values[0]), values[1], network, seed, examples, measure, int(course.epochs[0]),
                         numbers[0, group], run.separation, np.nan if at is None else numbers[at, group],
                         int(course.epochs[-1]), numbers[-1, group], change[group]))))
-    return found
+    return table
 
 
-def write(cells: dict[tuple[float, ...], Cell], folder: pathlib.Path, name: str) -> list[pathlib.Path]:
+def write_tables(cells: dict[tuple[float, ...], Cell], folder: pathlib.Path, name: str) -> list[pathlib.Path]:
     """Writes the table as CSV, and as JSON the changes with their intervals and the verdict for each strength of L2."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -175,7 +175,7 @@ def write(cells: dict[tuple[float, ...], Cell], folder: pathlib.Path, name: str)
                } for measure in MEASURES}} for values, cell in cells.items()]
     decays = sorted({values[1] for values in cells if values[1] > 0})
     content = {"measures": NAMES, "end": "mean over the last quarter of the epochs since separation",
-               "claims": [one for one in (claim(cells, decay) for decay in decays) if one], "kinds": listed}
+               "claims": [judged for judged in (claim(cells, decay) for decay in decays) if judged], "kinds": listed}
     return [style.write(folder / f"{name}.csv", text.getvalue().encode()),
             style.write(folder / f"{name}.json", f"{json.dumps(content, indent=2)}\n".encode())]
 
@@ -184,7 +184,7 @@ _LABELS = {"cv": "std / mean", "iqr": "IQR / median"}
 
 
 @style.styled
-def figure(cells: dict[tuple[float, ...], Cell], data: str) -> Figure:
+def draw_figure(cells: dict[tuple[float, ...], Cell], data: str) -> Figure:
     """Draws a row of panels for each measure, a column for each kind of network.
 
     Args:
@@ -228,11 +228,13 @@ def _draw(axes: Axes, measure: str, cell: Cell) -> None:
 
 
 def _ratio(cell: Cell, measure: str) -> str:
-    mean, half, _ = cell.change(measure)
-    if not np.isfinite(mean):
+    change = cell.change(measure)
+    if not np.isfinite(change.value):
         return "not separated" if cell.kind.networks else "diverged"
-    ends = f"\n[{math.exp(mean - half):.2f}, {math.exp(min(mean + half, 700)):.2f}]" if np.isfinite(half) else ""
-    return f"end/sep. {math.exp(mean):.2f}{ends}"
+    ends = ""
+    if np.isfinite(change.low):
+        ends = f"\n[{math.exp(change.low):.2f}, {math.exp(min(change.high, 700)):.2f}]"
+    return f"end/sep. {math.exp(change.value):.2f}{ends}"
 
 
 def _log(axes: Axes, measure: str, cells: list[Cell]) -> None:
@@ -242,7 +244,7 @@ def _log(axes: Axes, measure: str, cells: list[Cell]) -> None:
     """
     late = [course.values[measure][len(course.epochs) // 2 if course.separation is None else course.separation:]
             for cell in cells for course in cell.courses]
-    values = np.concatenate([one.ravel() for one in late] or [np.ones(1)])
+    values = np.concatenate([curve.ravel() for curve in late] or [np.ones(1)])
     values = values[np.isfinite(values) & (values > 0)]
     axes.set_yscale("log")
     if values.size:

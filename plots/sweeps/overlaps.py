@@ -12,7 +12,8 @@ from matplotlib.ticker import NullLocator
 from margin_jax.errors import InputError
 from margin_jax.run_folder import read as records
 from plots import style
-from plots.sweeps.read import VARIED, WHEN, Lacking, Moment, Sweep, varied
+from plots.style import Lacking
+from plots.sweeps.read import VARIED, WHEN, Moment, Sweep, varied
 
 FILE = "overlap.npz"
 COUNTS = (20, 200)
@@ -21,7 +22,7 @@ _LABELS = 10  # at most on an axis
 
 
 @style.styled
-def figure(matrices: dict[int, np.ndarray], groups: np.ndarray, examples: int, title: str, by: str) -> Figure:
+def draw_figure(matrices: dict[int, np.ndarray], groups: np.ndarray, examples: int, title: str, by: str) -> Figure:
     """Draws overlaps of all pairs, one matrix for each k.
 
     Args:
@@ -84,7 +85,7 @@ def _blocks(axes: Axes, groups: np.ndarray, by: str) -> None:
     axes.set_yticks(centres, names)
 
 
-def from_sweep(sweep: Sweep, moment: Moment, data: str) -> Figure:
+def draw_sweep(sweep: Sweep, moment: Moment, data: str) -> Figure:
     """Draws the overlaps at a moment.
 
     Raises:
@@ -110,5 +111,5 @@ def from_sweep(sweep: Sweep, moment: Moment, data: str) -> Figure:
     open_ = int((moment.rows["train_error"] > 0).sum())
     note = f" ({open_} with training error above 0)" if open_ else ""
     examples = records.read_mask(sweep.member(numbers[0]))["ids"].size
-    return figure(matrices, groups[order], examples, f"Shared smallest margins of {numbers.size} networks on {data}, "
-                  f"at {WHEN[moment.name]}{note}", VARIED.get(by, ""))
+    title = f"Shared smallest margins of {numbers.size} networks on {data}, at {WHEN[moment.name]}{note}"
+    return draw_figure(matrices, groups[order], examples, title, VARIED.get(by, ""))

@@ -1,6 +1,6 @@
-"""What the figures need of a sweep that is over: its networks at the moments at which they are compared.
+"""What the figures need of a sweep that is over: its networks at the moments at which they are compared, by kind.
 
-The kinds of networks that a sweep compares: those that differ in nothing but their seed are of one kind.
+Networks that differ in nothing but their seed are of one kind.
 """
 
 import dataclasses
@@ -15,7 +15,9 @@ from margin_jax.run_folder import read as records
 from margin_jax.run_folder import tables as columns
 from margin_jax.run_folder.read import Recorded, read_run
 from margin_jax.run_folder.tables import Table
+from margin_jax.theory.distribution import normalised_margins
 from plots import style
+from plots.style import Lacking
 
 FEWEST = 5  # separated networks that an audit takes
 WHEN = {"separation": "data separation", "loss": "equal training loss", "convergence": "margin convergence",
@@ -25,12 +27,10 @@ VARIED = {"init_std": "init std", "learning_rate": "learning rate", "weight_deca
 KINDS = ("random_fraction", "batch_norm")  # networks that differ in these are of other labels or rho: none is ranked
 
 
-class Lacking(InputError):
-    """A sweep that is whole, but not made for a figure: too few networks or epochs."""
-
-
 class OtherSweep(Lacking):
     """A sweep that was never meant for a figure, which is left out without a word unless it was asked for."""
+
+    silent = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Moment:
       name: one of `tables.MOMENTS`.
       rows: columns of moments.csv, each (R,).
       separated: the same of the r <= R networks whose training error is 0 there, which the audit ranks.
-      mode: of the rho in measures without a prefix, a key of `measure_names.MODES`; "" if not told.
+      mode: of the rho in measures without a prefix, a key of `audit.MODES`; "" if unknown.
       suffix: of the names of files: "" at the moment that stands for the sweep, else "_end" and the like.
     """
 
@@ -80,8 +80,8 @@ class Sweep:
         column = f"log_rho:{moment.mode}"
         with np.errstate(over="ignore", invalid="ignore"):
             rho = np.exp(row[column][0]) if column in row else row["rho"][0]
-            found = margins.margins[at[0]].astype(np.float64) / rho
-        return found if np.isfinite(rho) and rho > 0 else np.full_like(found, np.nan)
+            normalised = normalised_margins(margins.margins[at[0]].astype(np.float64), rho)
+        return normalised if np.isfinite(rho) and rho > 0 else np.full_like(normalised, np.nan)
 
 
 def read_sweep(workdir: str | pathlib.Path) -> Sweep:
@@ -96,12 +96,13 @@ def read_sweep(workdir: str | pathlib.Path) -> Sweep:
     if "moment" not in moments:
         raise InputError(f"{workdir / 'moments.csv'} should have the column moment; another version may have written "
                          "it: run the sweep again in a new folder")
-    here = {name: columns.rows(moments, moment=name) for name in columns.MOMENTS if name in moments["moment"]}
-    separated = {name: columns.rows(rows, train_error=0.0) for name, rows in here.items()}
+    by_moment = {name: columns.rows(moments, moment=name) for name in columns.MOMENTS if name in moments["moment"]}
+    separated = {name: columns.rows(rows, train_error=0.0) for name, rows in by_moment.items()}
     main, mode = _main({name: rows["network"].size for name, rows in separated.items()}), _mode(moments)
-    order = sorted(here, key=lambda name: name != main)
+    order = sorted(by_moment, key=lambda name: name != main)
     return Sweep(workdir, config, networks, {
-        name: Moment(name, here[name], separated[name], mode, "" if name == main else f"_{name}") for name in order})
+        name: Moment(name, by_moment[name], separated[name], mode, "" if name == main else f"_{name}")
+        for name in order})
 
 
 def _main(counts: Mapping[str, int]) -> str:
@@ -175,15 +176,15 @@ def read_kinds(sweep: Sweep, by: tuple[str, ...], figure: str) -> dict[tuple[flo
     return {values: _kind(sweep, table, values, [row == values for row in rows]) for values in kinds}
 
 
-def _kind(sweep: Sweep, table: columns.Table, values: tuple[float, ...], mine: list[bool]) -> Condition:
-    whole = np.array(mine)
+def _kind(sweep: Sweep, table: columns.Table, values: tuple[float, ...], belongs: list[bool]) -> Condition:
+    whole = np.array(belongs)
     diverged = whole & (table["status"] == "diverged")
     rows = np.flatnonzero(whole & ~diverged)
     rows = rows[np.argsort(table["seed"][rows], kind="stable")]
     networks = tuple(table["network"][rows].astype(int).tolist())
     return Condition(values, networks, tuple(table["seed"][rows].astype(int).tolist()),
-                tuple(read_run(sweep.member(network)) for network in networks),
-                tuple(table["network"][diverged].astype(int).tolist()))
+                     tuple(read_run(sweep.member(network)) for network in networks),
+                     tuple(table["network"][diverged].astype(int).tolist()))
 
 
 def by_labels(sweep: Sweep, figure: str) -> dict[str, Condition]:
@@ -192,12 +193,12 @@ def by_labels(sweep: Sweep, figure: str) -> dict[str, Condition]:
     Raises:
       OtherSweep: the sweep does not have both.
     """
-    found = read_kinds(sweep, ("random_fraction",), figure)
-    most = max(found)
-    if (0.0,) not in found:
+    kinds = read_kinds(sweep, ("random_fraction",), figure)
+    most = max(kinds)
+    if (0.0,) not in kinds:
         raise OtherSweep(f"{figure} compares natural with random labels, and no network of {sweep.workdir} has natural "
                          "ones; put 0 into sweep.random_fractions")
-    return {NATURAL: found[0.0,], RANDOM: found[most]}
+    return {NATURAL: kinds[0.0,], RANDOM: kinds[most]}
 
 
 LABEL_MOMENTS = ("convergence", "separation", "end")  # the paper's is the first
@@ -210,8 +211,8 @@ def common_moment(sweep: Sweep, kinds: dict[str, Condition]) -> str:
       Lacking: a kind has no network left.
     """
     for name in LABEL_MOMENTS:
-        there = set(sweep.moments[name].rows["network"].astype(int).tolist()) if name in sweep.moments else set()
-        counts = [len(there & set(kind.networks)) for kind in kinds.values()]
+        arrived = set(sweep.moments[name].rows["network"].astype(int).tolist()) if name in sweep.moments else set()
+        counts = [len(arrived & set(kind.networks)) for kind in kinds.values()]
         if all(2 * count >= len(kind.networks) + len(kind.diverged) for count, kind in zip(counts, kinds.values())):
             return name
         if name == LABEL_MOMENTS[-1] and all(counts):

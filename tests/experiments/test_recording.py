@@ -6,6 +6,7 @@ import pytest
 
 from margin_jax.config import default_config
 from margin_jax.experiments.recording import describe_distribution, host_rho, metrics_row
+from margin_jax.theory import norms
 from margin_jax.training.evaluate import Evaluation
 
 
@@ -57,3 +58,14 @@ def test_a_row_counts_kept_rows_and_a_tie_as_an_error():
 def test_rho_of_a_deep_network_does_not_overflow():
     params = {f"layer_{i}": jnp.full((2, 2), 5.0) for i in range(60)}
     np.testing.assert_allclose(host_rho(params, default_config().rho), 10.0**60, rtol=1e-6)
+    assert np.isinf(norms.rho(params))
+
+
+@pytest.mark.parametrize("mode,kind,p", [("all", "frobenius", 2.0), ("conv", "spectral", 2.0), ("all", "p", 3.0)])
+def test_rho_as_it_is_recorded_is_the_public_one(mode, kind, p):
+    rng = np.random.default_rng(0)
+    params = {"conv": jnp.asarray(rng.normal(size=(3, 3, 2, 4)), jnp.float32),
+              "dense": jnp.asarray(rng.normal(size=(4, 2)), jnp.float32)}
+    section = default_config().rho
+    section.mode, section.norm, section.p = mode, kind, p
+    np.testing.assert_allclose(host_rho(params, section), norms.rho(params, mode, kind, p), rtol=1e-6)

@@ -14,7 +14,7 @@ from margin_jax.errors import InputError
 from margin_jax.experiments import many_networks, sweep_results
 from margin_jax.experiments.sweep import sweep
 from margin_jax.experiments.sweep_members import member_config, member_path, members
-from margin_jax.experiments.sweep_results import Moment
+from margin_jax.experiments.sweep_results import Compared
 from margin_jax.experiments.train import TrainRun, train
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder import tables as columns
@@ -177,7 +177,7 @@ def test_labels_weight_decay_and_architecture_are_each_network_s_own(data, tmp_p
 
 def test_kinds_of_networks_are_not_ranked_against_one_another():
     rows = [{"train_error": 0.0, "random_fraction": 0.0, "batch_norm": number % 2} for number in range(6)]
-    found = sweep_results._audit(default_config(), "end", Moment(rows, np.ones((6, 3)), np.arange(3)), ())
+    found = sweep_results._judge(default_config(), "end", Compared(rows, np.ones((6, 3)), np.arange(3)), ())
     assert found == ([], ["end: no audit, the networks are of several kinds, which differ in batch_norm"])
 
 

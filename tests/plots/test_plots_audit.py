@@ -7,10 +7,12 @@ import pytest
 from helpers.compress_folders import by_gid
 from helpers.sweep_folders import MEASURES, told, write_sweep
 
+from margin_jax.statistics.estimates import UNDEFINED, Estimate
 from margin_jax.theory import measures
 from plots import style
+from plots.style import Lacking
 from plots.sweeps import audit
-from plots.sweeps.read import Lacking, read_sweep
+from plots.sweeps.read import read_sweep
 
 
 def test_every_measure_has_a_name_and_a_kind():
@@ -28,7 +30,7 @@ def test_every_measure_has_a_name_and_a_kind():
 def test_the_forest_shows_every_statistic(tmp_path):
     write_sweep(tmp_path / "s")
     found = audit.verdicts(audit.read_audit(tmp_path / "s"), "separation", "test_error")
-    fig = audit.figure(found, "separation", "digits")
+    fig = audit.draw_forest(found, "separation", "digits")
     keys = [key for key in MEASURES if ":" not in key and "absolute" not in key]
     for axes, statistic in zip(fig.axes, ("kendall", "partial_all", "sign_error", "cmi_corrected"), strict=True):
         middle = 0.5 if statistic == "sign_error" else 0.0
@@ -56,7 +58,7 @@ def test_the_forest_shows_every_statistic(tmp_path):
 
 
 def test_a_page_holds_one_gamma_of_each_family_where_there_are_too_many():
-    one = {"kendall": audit.Verdict(0.1, 0.0, 0.2, 9)}
+    one = {"kendall": Estimate(0.1, 0.0, 0.2, 9)}
     found = {f"auc_ramp_{unit}@{gamma / 20:g}": one for unit in ("own", "absolute") for gamma in range(1, 30)}
     shown, others = audit.shown(audit.measures({**found, "auc_mean": one}))
     assert sorted(row.key for row in shown) == ["auc_mean", "auc_ramp_absolute@0.1", "auc_ramp_own@0.5"]
@@ -64,13 +66,13 @@ def test_a_page_holds_one_gamma_of_each_family_where_there_are_too_many():
 
 
 def test_an_audit_of_nothing_is_lacking(tmp_path):
-    nothing = {"auc_mean": {"kendall": audit.NONE}}
+    nothing = {"auc_mean": {"kendall": UNDEFINED}}
     with pytest.raises(Lacking, match="no measure orders the networks at data separation"):
-        audit.figure(nothing, "separation", "digits")
+        audit.draw_forest(nothing, "separation", "digits")
     write_sweep(tmp_path / "s", seeds=1)
     with pytest.raises(Lacking, match="too few networks had separated at data separation"):
         audit.verdicts(audit.read_audit(tmp_path / "s"), "separation", "test_error")
-    assert audit.verdict_text(audit.Verdict(-0.001, math.nan, math.nan, 4)) == "0.00"
+    assert audit.verdict_text(Estimate(-0.001, math.nan, math.nan, 4)) == "0.00"
 
 
 def test_the_audit_as_a_table(tmp_path):

@@ -27,7 +27,7 @@ def test_the_figure_of_collapse_shows_its_table(tmp_path, classes, epochs, separ
     write_csv(tmp_path / "run" / "collapse.csv", COLLAPSE, rows)
     paths = draw_runs.draw(tmp_path / "run", ["collapse"])
     assert [path.name for path in paths] == ["collapse.png", "collapse.pdf", "collapse.json"]
-    fig = collapse.from_run(draw_runs.read_run(tmp_path / "run"))
+    fig = collapse.draw_run(draw_runs.read_run(tmp_path / "run"))
     assert fig.axes[0].get_yscale() == "log"
     lines = {line.get_gid(): line for axes in fig.axes for line in axes.lines}
     absent = {"nc2_norms", "nc2_angles"} if classes == 2 else set()
@@ -73,7 +73,7 @@ def deletion_rows(change):
 def test_appendix_b_as_markdown(tmp_path):
     sizes = {"none": 0, "smallest": 0.4, "largest": 1e-7, "random": 0.01}
     write_csv(tmp_path / "deletion.csv", DELETION, deletion_rows(lambda choice, removed: sizes[choice] * removed))
-    text = appendix_b.write(tmp_path, tmp_path / "figures", "appendix_b").read_text()
+    text = appendix_b.write_tables(tmp_path, tmp_path / "figures", "appendix_b").read_text()
     assert (tmp_path / "figures" / "appendix_b.md").is_file() and text.count(": reproduced.") == 3
     lines = [line.split(" | ") for line in text.splitlines()]
     moved = next(line for line in lines if line[0] == "| random, 20")
@@ -94,4 +94,4 @@ def test_claims_are_judged_by_every_layer_and_number(tmp_path, smallest, said):
 
 def test_appendix_b_needs_its_table(tmp_path):
     with pytest.raises(InputError, match="launch/stability.py"):
-        appendix_b.write(tmp_path, tmp_path / "figures", "appendix_b")
+        appendix_b.write_tables(tmp_path, tmp_path / "figures", "appendix_b")

@@ -38,12 +38,12 @@ def test_intervals_are_students_t():
     found = t_interval(values)
     for column in range(3):
         good = values[np.isfinite(values[:, column]), column].tolist()
-        np.testing.assert_allclose((found.mean[column], found.half[column]), expected(good))
+        np.testing.assert_allclose((found.value[column], found.half[column]), expected(good))
         assert found.n[column] == len(good)
     low, high = ends(np.array([[1.0, 1.0, np.nan], [2.0, np.nan, np.nan], [4.0, np.nan, np.nan]]))
     np.testing.assert_allclose((low, high), ([7 / 3 - 3.794583, 1, np.nan], [7 / 3 + 3.794583, 1, np.nan]), rtol=1e-6)
     np.testing.assert_allclose(ends(np.array([1.0, 3.0])), (-1.0, 5.0))
-    np.testing.assert_allclose(band(values)[1], (found.mean[0] + found.half[0], found.mean[1] + found.half[1], np.nan))
+    np.testing.assert_allclose(band(values)[1], (*found.high[:2], np.nan))
     assert np.isnan(band(values[:2])).all()
     assert interval_text(t_interval(np.array([1.0, 2.0]))) == "1.50 ± 6.35"
     assert interval_text(t_interval(np.array([]))) == "–"
@@ -55,7 +55,7 @@ def test_intervals_are_students_t():
 def test_immediate_removals_show_means_over_seeds(tmp_path, seeds, controls):
     write_immediate(tmp_path, seeds, rules=("smallest", "random") if controls else ("smallest",), controls=controls)
     cells, curves = read_table(tmp_path, "cells.csv"), read_table(tmp_path, "curves.csv")
-    fig = fig05.figure(cells, curves, "convnet")
+    fig = fig05.draw_figure(cells, curves, "convnet")
     told = read_rows(tmp_path, "curves.csv")
     last = {row["seed"]: max(int(r["epoch"]) for r in told if r["rule"] == "base" and r["seed"] == row["seed"])
             for row in told}
@@ -72,7 +72,7 @@ def test_immediate_removals_show_means_over_seeds(tmp_path, seeds, controls):
     mean, half = expected(drops)
     assert "+2.89" in shown and f"+{mean:.2f}" + (f" ± {half:.2f}" if seeds > 1 else "") in shown
     assert ("frozen" in shown, "scratch: random" in shown) == (controls, controls)
-    assert fig05.figure(rows(cells, rule="no such rule"), rows(curves, rule="base"), "convnet").axes
+    assert fig05.draw_figure(rows(cells, rule="no such rule"), rows(curves, rule="base"), "convnet").axes
 
 
 def test_immediate_failures_and_the_accuracy_before_are_told(tmp_path):
@@ -94,7 +94,7 @@ def test_continuous_removals_show_means_over_seeds(tmp_path, seeds, stds):
         write_table(tmp_path, name, [{**row, "init_std": row["init_std"] if stds[0] else ""}
                                      for row in read_rows(tmp_path, name)])
     removals, curves = read_table(tmp_path, "removals.csv"), read_table(tmp_path, "curves.csv")
-    fig, told = fig04.figure(removals, curves), read_rows(tmp_path, "removals.csv")
+    fig, told = fig04.draw_figure(removals, curves), read_rows(tmp_path, "removals.csv")
     for place, std in enumerate(stds):
         mine = [row for row in told if row["init_std"] == str(std)]
         line = by_gid(fig.axes[2 * place + 1], "random")
@@ -110,7 +110,7 @@ def test_continuous_removals_show_means_over_seeds(tmp_path, seeds, stds):
     table = fig04.build(read.split(removals, curves)).rows
     shown = [row.texts[1] for row in table if row.texts[0].endswith("paper")]
     assert shown == (["+0.68", "+1.43"] if len(stds) == 2 else [])
-    assert fig04.figure(rows(removals, step=0.0), rows(curves, rule="nothing")).axes
+    assert fig04.draw_figure(rows(removals, step=0.0), rows(curves, rule="nothing")).axes
 
 
 def test_networks_differ_by_optimiser_and_std_and_may_be_fresh(tmp_path):
@@ -150,7 +150,7 @@ def test_the_last_kept_are_the_pictures_of_the_data(tmp_path):
     write_continuous(tmp_path / "run", 2, rules=("smallest",))
     train, entries = load_data("digits").train, json.loads((tmp_path / "run" / "kept_ids.json").read_text())
     wanted = next(e["ids"] for e in entries if (e["init_std"], e["seed"], e["kept"]) == (0.09, 0, 20))
-    axes = fig04.from_folder(tmp_path / "run").axes
+    axes = fig04.draw_folder(tmp_path / "run").axes
     assert len(axes) == 40 and axes[25].texts[0].get_text().startswith(f"id {wanted[5]}\n")
     picture = train.images[train.ids == wanted[5]][0, ..., 0] / 16
     np.testing.assert_allclose(axes[25].images[0].get_array(), picture)
@@ -162,10 +162,10 @@ def test_the_last_kept_are_the_pictures_of_the_data(tmp_path):
     config["data"]["digest"] = "0" * 64
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="--data_dir"):
-        fig04.from_folder(tmp_path / "run")
+        fig04.draw_folder(tmp_path / "run")
     (tmp_path / "run" / "kept_ids.json").write_text("[]")
     with pytest.raises(InputError, match="no network has removed"):
-        fig04.from_folder(tmp_path / "run")
+        fig04.draw_folder(tmp_path / "run")
 
 
 def test_rules_of_every_kind_have_a_name_and_a_place():

@@ -9,8 +9,9 @@ from helpers.compress_folders import by_gid, expected
 from helpers.sweep_folders import EXAMPLES, read_rows, told, write_sweep
 
 from plots import style
+from plots.style import Lacking
 from plots.sweeps import audit, fig02
-from plots.sweeps.read import Lacking, read_sweep
+from plots.sweeps.read import read_sweep
 
 
 @pytest.fixture(autouse=True)
@@ -21,13 +22,13 @@ def coarse(monkeypatch):
 
 def gathered(workdir, moment="separation"):
     sweep = read_sweep(workdir)
-    return fig02.gather(sweep, sweep.moments[moment], audit.read_audit(workdir))
+    return fig02.compute_numbers(sweep, sweep.moments[moment], audit.read_audit(workdir))
 
 
 def test_figure_2_shows_curves_counts_and_bins(tmp_path):
     curves = write_sweep(tmp_path / "s", seeds=8)
     numbers = gathered(tmp_path / "s")
-    fig = fig02.figure(numbers, "digits")
+    fig = fig02.draw_figure(numbers, "digits")
     top, middle, bottom = fig.axes[:3]
     rows = [row for row in read_rows(tmp_path / "s" / "moments.csv") if row["moment"] == "separation"]
     ranked = sorted(rows, key=lambda row: (float(row["test_error"]), int(row["network"])))
@@ -59,7 +60,7 @@ def test_figure_2_shows_curves_counts_and_bins(tmp_path):
 
 def test_the_numbers_of_figure_2_are_written(tmp_path):
     write_sweep(tmp_path / "s", lost=(3,))
-    content = json.loads(fig02.write_json(gathered(tmp_path / "s", "end"), tmp_path, "fig02").read_text())
+    content = json.loads(fig02.write_numbers(gathered(tmp_path / "s", "end"), tmp_path, "fig02").read_text())
     assert (content["moment"], content["networks"], content["left_out"]) == ("end", 11, 1)
     count, area, std = content["claims"]
     assert count["measure"] == "small_margin_count_pooled@0.5" and "larger test error" in count["claim"]
@@ -96,7 +97,7 @@ def test_few_separated_networks(tmp_path, separated, fits):
         return
     numbers = gathered(tmp_path / "s", "end")
     assert len(numbers.bins) == 1 and math.isnan(numbers.spread.value) and len(numbers.curves) == 2
-    fig = fig02.figure(numbers, "digits")
+    fig = fig02.draw_figure(numbers, "digits")
     assert "too few networks" in fig.axes[1].get_title(loc="left")
     fig.draw_without_rendering()
 
@@ -110,7 +111,7 @@ def test_ties_and_undefined_measures(tmp_path):
     numbers = gathered(tmp_path / "s")
     assert [n for one in numbers.bins for n in one.networks] == [*range(7), *range(8, 12)] and numbers.left_out == 1
     assert list(numbers.curves) == [0, 2, 3, 5, 8, 9, 11] and math.isnan(numbers.spread.value)
-    fig02.figure(numbers, "digits").draw_without_rendering()
+    fig02.draw_figure(numbers, "digits").draw_without_rendering()
 
 
 @pytest.mark.parametrize("moments, lost, main", [

@@ -51,7 +51,7 @@ def test_jax_and_numpy_arrays_are_measured_alike(count):
 
 def test_flatness_is_measured_for_all_and_for_each_class(tmp_path):
     drawn = write_kinds(tmp_path / "s", CELLS, curves(-0.3, 0.1), classes=3)
-    cells = flatness.gather(read_sweep(tmp_path / "s"))
+    cells = flatness.compute_cells(read_sweep(tmp_path / "s"))
     labels = np.arange(EXAMPLES) % 3
     for place, values in enumerate(((1.0, 0.0), (1.0, 5e-4), (0.0, 0.0), (0.0, 5e-4))):
         cell, changes = cells[values], {name: [] for name in flatness.MEASURES}
@@ -70,7 +70,7 @@ def test_flatness_is_measured_for_all_and_for_each_class(tmp_path):
         for name in flatness.MEASURES:
             mean, half = expected(changes[name])
             found = cell.change(name)
-            assert (found.mean, found.half) == (pytest.approx(mean, rel=1e-3), pytest.approx(half, rel=1e-2))
+            assert (found.value, found.half) == (pytest.approx(mean, rel=1e-3), pytest.approx(half, rel=1e-2))
 
 
 @pytest.mark.parametrize("both, other, noise, verdict, more", [
@@ -78,7 +78,7 @@ def test_flatness_is_measured_for_all_and_for_each_class(tmp_path):
     (-0.3, -0.1, 0.01, "not reproduced", "reproduced"), (-0.3, 0.0, 0.05, "open", "reproduced")])
 def test_flattening_with_both_alone_is_judged(tmp_path, both, other, noise, verdict, more):
     write_kinds(tmp_path / "s", CELLS, curves(both, other, noise))
-    found = flatness.claim(flatness.gather(read_sweep(tmp_path / "s")), 5e-4)
+    found = flatness.claim(flatness.compute_cells(read_sweep(tmp_path / "s")), 5e-4)
     assert found["verdict"] == verdict
     assert {one["flattens_more_with_both"] for one in found["measures"].values()} == {more}
 
@@ -86,8 +86,8 @@ def test_flattening_with_both_alone_is_judged(tmp_path, both, other, noise, verd
 def test_tables_hold_a_row_for_every_network_measure_and_class(tmp_path):
     write_kinds(tmp_path / "s", (*CELLS, {"batch_norm": 1, "weight_decay": 5e-3}), curves(-0.3, 0.1), seeds=1,
                 separation=lambda kind, seed: None if kind["weight_decay"] == 5e-3 else SEPARATION)
-    cells = flatness.gather(read_sweep(tmp_path / "s"))
-    table, numbers = flatness.write(cells, tmp_path, "flatness")
+    cells = flatness.compute_cells(read_sweep(tmp_path / "s"))
+    table, numbers = flatness.write_tables(cells, tmp_path, "flatness")
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert len(rows) == 5 * 2 * 3 and tuple(rows[0]) == flatness.COLUMNS
     last = rows[-6]
@@ -98,7 +98,7 @@ def test_tables_hold_a_row_for_every_network_measure_and_class(tmp_path):
     assert [(one["weight_decay"], one["verdict"]) for one in content["claims"]] == [(5e-4, "open")]
     change = content["kinds"][1]["ln_end_over_separation"]["cv"]
     assert set(change) == {"all", "class 0", "class 1"} and change["all"]["low"] is None and change["all"]["mean"] < 0
-    fig = flatness.figure(cells, "digits")
+    fig = flatness.draw_figure(cells, "digits")
     assert len(fig.axes) == 10 and "not separated" in fig.axes[4].get_title()
     np.testing.assert_array_equal(by_gid(fig.axes[1], "all-1").get_ydata(),
                                   cells[1.0, 5e-4].courses[0].values["cv"][:, 0])
@@ -107,7 +107,7 @@ def test_tables_hold_a_row_for_every_network_measure_and_class(tmp_path):
 def test_figure_3_has_a_panel_for_every_kind(tmp_path):
     drawn = write_kinds(tmp_path / "s", CELLS, curves(-0.3, 0.1), seeds=2, status={6: "diverged", 7: "diverged"})
     sweep = read_sweep(tmp_path / "s")
-    fig = fig03.from_sweep(sweep)
+    fig = fig03.draw_sweep(sweep)
     titles = [axes.get_title() for axes in fig.axes[:4]]
     assert titles == ["BatchNorm, no L2", "BatchNorm, L2 0.0005", "no BatchNorm, no L2",
                       "no BatchNorm, L2 0.0005: diverged"]
@@ -117,12 +117,12 @@ def test_figure_3_has_a_panel_for_every_kind(tmp_path):
         for line, epoch in zip(lines, EPOCHS):
             np.testing.assert_allclose(line.get_ydata(), np.sort(drawn[2 * place][epoch]), rtol=1e-5)
     assert "seed 0, the first of 2" in fig.get_suptitle()
-    by_class = fig03.by_class(sweep, True, "fig13")
+    by_class = fig03.draw_by_class(sweep, True, "fig13")
     assert "BatchNorm, L2 0.0005, seed 0" in by_class.legends[0].get_title().get_text()
     np.testing.assert_allclose(by_gid(by_class.axes[1], f"epoch-{LAST}").get_ydata(), np.sort(drawn[2][LAST][1::2]),
                                rtol=1e-5)
     # Without BatchNorm the one with L2 diverged: the other one is shown.
-    assert "no BatchNorm, no L2" in fig03.by_class(sweep, False, "fig14").legends[0].get_title().get_text()
+    assert "no BatchNorm, no L2" in fig03.draw_by_class(sweep, False, "fig14").legends[0].get_title().get_text()
 
 
 def test_draw_leaves_out_what_a_comparison_of_kinds_is_not_made_for(tmp_path, caplog, monkeypatch):
@@ -144,4 +144,4 @@ def test_tables_of_earlier_versions_are_read(tmp_path):
     assert "batch_norm" not in read_rows(tmp_path / "s" / "networks.csv")[0]
     sweep = read_sweep(tmp_path / "s")
     assert np.isnan(sweep.networks["batch_norm"]).all()
-    assert list(flatness.gather(sweep)) == [(0.0, 0.0), (0.0, 0.1), (0.0, 0.2)]  # as config.json says
+    assert list(flatness.compute_cells(sweep)) == [(0.0, 0.0), (0.0, 0.1), (0.0, 0.2)]  # as config.json says

@@ -8,8 +8,9 @@ from helpers.compress_folders import by_gid, expected
 from helpers.condition_folders import EPOCHS, EXAMPLES, write_kinds
 from scipy import stats
 
+from plots.style import Lacking
 from plots.sweeps import fig01, fig12, read
-from plots.sweeps.read import Lacking, OtherSweep, read_sweep
+from plots.sweeps.read import OtherSweep, read_sweep
 
 LABELS = ({"random_fraction": 0.0}, {"random_fraction": 1.0})
 LAST = EPOCHS[-1]
@@ -27,7 +28,7 @@ def halves(kind, seed, epoch):
 
 def gathered(path, margins=halves, **options):
     curves = write_kinds(path, LABELS, margins, **options)
-    return fig01.gather(read_sweep(path)), curves
+    return fig01.compute_numbers(read_sweep(path)), curves
 
 
 def shares_by_loop(curves, pairs):
@@ -63,7 +64,7 @@ def test_ranks_are_judged_by_intervals_over_seeds(tmp_path, margins, verdict):
 
 def test_figure_1_shows_curves_and_bins(tmp_path):
     numbers, curves = gathered(tmp_path / "s")
-    fig = fig01.figure(numbers, "digits")
+    fig = fig01.draw_figure(numbers, "digits")
     top, near, own, common = fig.axes
     smallest = {name: [sorted(curves[number][LAST])[:100] for number in numbers_of] for name, numbers_of in
                 (("natural", (0, 1, 2)), ("random", (3, 4, 5)))}
@@ -75,7 +76,7 @@ def test_figure_1_shows_curves_and_bins(tmp_path):
         for axes, ends in ((own, [(row[0], row[-1]) for row in rows]), (common, 3 * [(low, high)])):
             counts = [np.histogram(row, 10, end)[0] for row, end in zip(rows, ends)]
             assert [bar.get_height() for bar in axes.containers[2 * place]] == pytest.approx(np.mean(counts, axis=0))
-    content = json.loads(fig01.write_json(numbers, tmp_path, "fig01").read_text())
+    content = json.loads(fig01.write_numbers(numbers, tmp_path, "fig01").read_text())
     assert content["moment"] == "convergence" and content["natural"]["epochs"] == [LAST] * 3
     first = content["claims"][2]
     differences = [np.histogram(b, 10, (low, high))[0][0] - np.histogram(a, 10, (low, high))[0][0]
@@ -101,31 +102,31 @@ def test_labels_are_compared_where_half_of_both_kinds_got(tmp_path, late, moment
 def test_one_seed_and_diverged_networks_leave_the_claims_open(tmp_path):
     numbers, _ = gathered(tmp_path / "one", seeds=1)
     assert fig01.larger(numbers) == "open" and numbers.shares.tolist() == [1.0]
-    found = fig12.gather(read_sweep(tmp_path / "one"))
-    content = json.loads(fig12.write_json(found, tmp_path, "fig12").read_text())
+    found = fig12.compute_numbers(read_sweep(tmp_path / "one"))
+    content = json.loads(fig12.write_numbers(found, tmp_path, "fig12").read_text())
     assert [claim["verdict"] for claim in content["claims"]] == ["open", "open"]
-    for drawn in (fig01.figure(numbers, "digits"), fig12.figure(found, "digits")):
+    for drawn in (fig01.draw_figure(numbers, "digits"), fig12.draw_figure(found, "digits")):
         drawn.draw_without_rendering()
     numbers, _ = gathered(tmp_path / "lost", status={4: "diverged"})
     assert numbers.random.left_out == (4,) and numbers.shares.size == 2
     write_kinds(tmp_path / "all", LABELS, halves, status=dict.fromkeys((3, 4, 5), "diverged"))
     with pytest.raises(Lacking, match="all of one kind"):
-        fig01.gather(read_sweep(tmp_path / "all"))
+        fig01.compute_numbers(read_sweep(tmp_path / "all"))
 
 
 def test_figure_12_follows_the_smallest_margin(tmp_path):
     when = {(0.0, 0): 4, (0.0, 1): 6, (0.0, 2): 4, (1.0, 0): 12, (1.0, 1): 10, (1.0, 2): None}
     curves = write_kinds(tmp_path / "s", LABELS, halves,
                          separation=lambda kind, seed: when[kind["random_fraction"], seed])
-    numbers = fig12.gather(read_sweep(tmp_path / "s"))
+    numbers = fig12.compute_numbers(read_sweep(tmp_path / "s"))
     # The one that has not separated counts with its last epoch in metrics.csv, a lower bound.
     mean, half = expected([12 - 4, 10 - 6, 10 - 4])
-    assert (numbers.later.mean, numbers.later.half) == (pytest.approx(mean), pytest.approx(half))
+    assert (numbers.later.value, numbers.later.half) == (pytest.approx(mean), pytest.approx(half))
     assert numbers.censored == (2,) and numbers.lost == ()
     smallest = [curves[k][LAST].min() - curves[k + 3][LAST].min() for k in range(2)]  # seed 2 did not converge
     mean, half = expected(smallest)
-    assert (numbers.larger.mean, numbers.larger.half) == (pytest.approx(mean), pytest.approx(half))
-    fig = fig12.figure(numbers, "digits")
+    assert (numbers.larger.value, numbers.larger.half) == (pytest.approx(mean), pytest.approx(half))
+    fig = fig12.draw_figure(numbers, "digits")
     top, bottom = fig.axes
     line = by_gid(top, "random-4")
     assert line.get_ydata()[3] == pytest.approx(curves[4][4].min(), rel=1e-5) and line.get_xdata()[3] == 4

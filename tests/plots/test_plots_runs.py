@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.run_folders import by_gid, write_run
 
+import margin_jax as mj
 from margin_jax.errors import InputError
 from margin_jax.run_folder.read import Removal, read_run
 from plots.runs import curves, errors, gallery, read
@@ -21,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def test_curves_are_the_sorted_normalised_margins(tmp_path, classes, epochs, separation):
     margins = write_run(tmp_path, classes, epochs, separation=separation)
     run = read_run(tmp_path / "run")
-    whole, panels = curves.from_run(run), curves.per_class_from_run(run)
+    whole, panels = curves.draw_run(run), curves.draw_run_per_class(run)
     drawn = [int(line.get_gid()[6:]) for line in whole.axes[0].lines if line.get_gid()]
     assert {1, epochs, separation or 1} <= set(drawn) and len(drawn) == min(epochs, 60)
     for epoch in (1, separation or 1, epochs):
@@ -43,10 +44,15 @@ def test_ranks_and_the_choice_among_many(tmp_path):
     assert rows.size <= 4000 and set(range(100)) | set(range(49_900, 50_000)) <= set(rows.tolist())
     assert np.diff(rows).max() < 20
     tied = np.array([2.0, 1.0, np.nan, 1.0, 2.0])
-    assert read.ascending(tied, np.array([9, 8, 7, 6, 5])).tolist() == [3, 1, 4, 0]
+    ids = np.array([9, 8, 7, 6, 5])
+    assert read.ranked_rows(tied, ids).tolist() == [3, 1, 4, 0]
+    assert ids[read.ranked_rows(tied, ids)[:3]].tolist() == mj.support_set(tied, ids, 3).tolist()
+    assert read.percent_shared(np.arange(100), np.arange(71, 171), 100) == 29.0
+    assert read.percent_shared(np.arange(9), np.array([3, 70]), 5) == 20.0  # three places of the second have no number
+    assert read.percent_shared(np.array([], int), np.array([], int), 5) == 0.0
     margins = write_run(tmp_path, classes=60, count=1200)
     run = read_run(tmp_path / "run")
-    fig = curves.per_class_from_run(run)
+    fig = curves.draw_run_per_class(run)
     medians = [np.median(margins[-1][run.margins.labels == number]) for number in range(60)]
     titles = [axes.get_title() for axes in fig.axes[:20]]
     assert titles == [f"class ${k}" for k in sorted(np.argsort(medians)[:20])]
@@ -57,7 +63,7 @@ def test_ranks_and_the_choice_among_many(tmp_path):
 def test_histogram_counts_the_smallest(tmp_path, count, removal, broken):
     margins = write_run(tmp_path, count=count, removal=removal, broken=broken)
     run = read_run(tmp_path / "run")
-    axes = curves.histogram_from_run(run).axes[0]
+    axes = curves.draw_run_histogram(run).axes[0]
     values = np.sort(margins[-1][run.mask["mask"] & np.isfinite(margins[-1])])[:100]
     expected, edges = np.histogram(values, 10)
     assert [bar.get_height() for bar in axes.patches] == expected.tolist()
@@ -68,7 +74,7 @@ def test_histogram_counts_the_smallest(tmp_path, count, removal, broken):
 
 
 def test_histogram_of_equal_margins_stays_near_them():
-    axes = curves.histogram_figure(np.full(30, 0.001), np.arange(30), 1).axes[0]
+    axes = curves.draw_histogram(np.full(30, 0.001), np.arange(30), 1).axes[0]
     assert sum(bar.get_height() for bar in axes.patches) == 30 and axes.get_xlim()[1] < 0.002
 
 
@@ -77,7 +83,7 @@ def test_histogram_of_equal_margins_stays_near_them():
 def test_errors_mark_separation_and_removal(tmp_path, finished, separation, removal):
     write_run(tmp_path, separation=separation, removal=removal, finished=finished)
     run = read_run(tmp_path / "run")
-    fig = errors.from_run(run)
+    fig = errors.draw_run(run)
     assert run.separation == separation and run.removals == ((Removal(4, 60),) if removal else ())
     for axes in fig.axes:
         marks = {line.get_label(): line.get_xdata()[0] for line in axes.lines[2:]}
@@ -94,7 +100,7 @@ def test_errors_mark_separation_and_removal(tmp_path, finished, separation, remo
 @pytest.mark.parametrize("last, scale", [(0.2, "linear"), (0.05, "log"), (0.0, "log"), (np.nan, "linear")])
 def test_losses_are_on_a_log_axis_where_they_span_a_decade(last, scale):
     columns = {name: np.array([1.0, 0.5, last]) for name in ("train_loss", "test_loss", "train_error", "test_error")}
-    fig = errors.figure({"epoch": np.array([1, 2, 3]), **columns})
+    fig = errors.draw_figure({"epoch": np.array([1, 2, 3]), **columns})
     assert fig.axes[1].get_yscale() == scale
 
 
@@ -109,7 +115,7 @@ def test_gallery_shows_the_smallest_kept(tmp_path, channels, removal):
     assert listed["ids"] == run.margins.ids[rows].tolist() and listed["margins"] == margins[-1][rows].tolist()
     assert listed["labels"] == [f"class ${k}" for k in run.mask["labels"][rows]]
     pixels = np.load(tmp_path / "data.npz")["train_images"][rows] / 16
-    for axes, picture, row in zip(gallery.from_run(run).axes, pixels, rows):
+    for axes, picture, row in zip(gallery.draw_run(run).axes, pixels, rows):
         np.testing.assert_allclose(axes.images[0].get_array(), picture if channels == 3 else picture[..., 0])
         assert axes.texts[0].get_text().startswith(f"id {run.margins.ids[row]}\nclass ${run.mask['labels'][row]}\n")
 
@@ -118,7 +124,7 @@ def test_gallery_names_the_true_label_and_refuses_other_data(tmp_path):
     write_run(tmp_path, randomised=0.3)
     run = read_run(tmp_path / "run")
     shown = gallery.smallest(run)
-    panels = gallery.figure(np.zeros((20, 4, 4, 1)), shown, (0.0, 0.0)).axes
+    panels = gallery.draw_figure(np.zeros((20, 4, 4, 1)), shown, (0.0, 0.0)).axes
     for axes, label, true in zip(panels, shown.labels, shown.true_labels, strict=True):
         assert (f"\ntrue: {true}\n" in axes.texts[0].get_text()) == (label != true)
     with pytest.raises(InputError, match="--data_dir"):  # the data set knows nothing of these true labels
@@ -158,9 +164,9 @@ def test_script_needs_no_jax_and_explains_mistakes(tmp_path):
 
 def test_the_frame_fits_the_later_half_and_says_which_epochs_leave_it():
     values = np.linspace(-1, 2, 50)[None] * np.array([100.0, 50.0, 1.0, 1.0])[:, None]
-    fig = curves.figure(np.arange(1, 5), lambda row: values[row], np.arange(50))
+    fig = curves.draw_figure(np.arange(1, 5), lambda row: values[row], np.arange(50))
     low, high = fig.axes[0].get_ylim()
     assert -1.5 < low < -1 and 2 < high < 2.5
     assert "epochs up to 2 reach beyond the frame" in fig.axes[0].get_xlabel()
-    calm = curves.figure(np.arange(1, 5), lambda row: values[2], np.arange(50))
+    calm = curves.draw_figure(np.arange(1, 5), lambda row: values[2], np.arange(50))
     assert "beyond" not in calm.axes[0].get_xlabel()

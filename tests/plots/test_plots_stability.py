@@ -42,13 +42,13 @@ def folder_of(path, rows):
 
 
 def numbers_of(path, rows):
-    return fig11.gather(draw_stability.read_table(folder_of(path, rows), "trials.csv"), CONTINUED)
+    return fig11.compute_numbers(draw_stability.read_table(folder_of(path, rows), "trials.csv"), CONTINUED)
 
 
 def test_points_of_the_figure_are_means_over_trials(tmp_path):
     rows = invented(lost={(3, "random"), (5, "random")})
     numbers = numbers_of(tmp_path / "run", rows)
-    figure = fig11.figure(numbers, 5, "CIFAR-2")
+    figure = fig11.draw_figure(numbers, 5, "CIFAR-2")
     assert numbers.trials == {"smallest": 40, "random": 38, "largest": 40} and numbers.diverged["random"] == 2
     assert numbers.points == {"smallest": 1, "random": 40, "largest": 40}
     for axes, name in zip(figure.axes, QUANTITIES, strict=True):
@@ -84,7 +84,7 @@ def test_intervals_agree_with_student_s_t_over_pairs_of_trials(tmp_path):
                                                  (1.0, 40, "open"), (9.0, 19, "open"), (9.0, 20, "reproduced")])
 def test_claims_follow_the_interval_of_the_difference(tmp_path, size, trials, verdict):
     numbers = numbers_of(tmp_path / "run", invented(trials, {"smallest": size}))
-    content = json.loads(fig11.write_json(numbers, tmp_path, "fig11").read_text())
+    content = json.loads(fig11.write_numbers(numbers, tmp_path, "fig11").read_text())
     assert content["claim"] == verdict and {one["verdict"] for one in content["claims"]} == {verdict}
     difference = content["claims"][0]["smallest_less_this"]
     mean = {choice: content["quantities"]["d_test_loss"][choice]["mean_absolute"]["value"] for choice in CHOICES}
@@ -103,10 +103,10 @@ def test_one_claim_that_fails_fails_both(tmp_path):
 @pytest.mark.parametrize("choices", [("smallest",), ("random", "largest"), ("largest",)])
 def test_other_choices_are_shown_without_a_claim(tmp_path, choices):
     numbers = numbers_of(tmp_path / "run", invented(trials=1, choices=choices))
-    figure = fig11.figure(numbers, 1, "digits")
+    figure = fig11.draw_figure(numbers, 1, "digits")
     assert not any("claim" in axes.get_title() for axes in figure.axes)
     assert len(figure.axes[0].get_yticks()) == len(choices)
-    content = json.loads(fig11.write_json(numbers, tmp_path, "fig11").read_text())
+    content = json.loads(fig11.write_numbers(numbers, tmp_path, "fig11").read_text())
     assert content["claim"] == "open" and list(content["trials"]) == list(choices)
     assert all("low" not in one for one in content["claims"])
 

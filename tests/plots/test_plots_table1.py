@@ -83,7 +83,7 @@ def test_failed_cells_are_an_x_with_their_reason(tmp_path):
     assert "1 of 3" in random.notes[-1] and "11.81" in " ".join(main.notes)
     frozen = [float(row["drop"]) for row in read_rows(tmp_path, "cells.csv") if row["rule"] == "frozen"]
     assert f"Frozen at the removal: drop {np.mean(frozen):.2f} ± {expected(frozen)[1]:.2f} (3)." in main.notes
-    fig = table1.figure(cells, "convnet")
+    fig = table1.draw_figure(cells, "convnet")
     assert by_gid(fig.axes[0], "failed-smallest-after").get_xdata().size == 1
     np.testing.assert_array_equal(by_gid(fig.axes[1], "paper").get_ydata(), [0.46, 0.86, 4.21, 4.84, 22.18, 25.15])
 
@@ -101,7 +101,7 @@ def test_settings_without_a_full_run_or_with_several_counts(tmp_path):
     write_table(tmp_path, "cells.csv", [lone])
     grid = table1.build(read_table(tmp_path, "cells.csv"), "convnet")[0]
     assert grid.headings == ["batch size", "learning rate 0.05"] and grid.lines == [["all kept", "–"]]
-    assert "too few" in grid.notes[-1] and table1.figure(read_table(tmp_path, "cells.csv"), "convnet").axes
+    assert "too few" in grid.notes[-1] and table1.draw_figure(read_table(tmp_path, "cells.csv"), "convnet").axes
     write_table(tmp_path, "cells.csv", [{**lone, "kept": 100}])
     fewer = table1.build(read_table(tmp_path, "cells.csv"), "convnet")[0]
     assert "The paper kept 200, this grid 100." in fewer.notes
@@ -115,13 +115,13 @@ def test_the_order_of_cells_is_spearmans():
     ours = rng.normal(size=17).round(1)  # with ties
     theirs = (ours + rng.normal(size=17)).round(1)
     found = estimates.agreement(np.append(ours, np.nan), np.append(theirs, 1.0))
-    assert found.rho == pytest.approx(stats.spearmanr(ours, theirs).statistic) and found.pairs == 17
+    assert found.value == pytest.approx(stats.spearmanr(ours, theirs).statistic) and found.n == 17
     again = stats.bootstrap((ours, theirs), lambda a, b: stats.spearmanr(a, b).statistic, paired=True, vectorized=False,
                             method="percentile", n_resamples=500, random_state=1).confidence_interval
     assert found.low == pytest.approx(again.low, abs=0.1) and found.high == pytest.approx(again.high, abs=0.1)
     assert found == estimates.agreement(ours, theirs)
-    assert math.isnan(estimates.agreement(ours[:2], theirs[:2]).rho)
-    assert math.isnan(estimates.agreement(ours, ours * 0).rho)
+    assert math.isnan(estimates.agreement(ours[:2], theirs[:2]).value)
+    assert math.isnan(estimates.agreement(ours, ours * 0).value)
 
 
 def test_latex_escapes_and_counts_its_columns():
@@ -137,9 +137,9 @@ def test_drops_are_compared_with_what_the_cells_had_left_to_lose(tmp_path):
     """Mean loss and mean distance of each cell against its mean drop; only a whole run's cells differ in the loss."""
     found = table1.summaries(read_table(write_grid(tmp_path, 3, "whole_run"), "cells.csv"))
     main = [summary for key, summary in found.items() if key[3:] == ("smallest", "whole_run")]
-    changed = {key: summary._replace(loss_start=-summary.drop.mean) if summary in main else summary
+    changed = {key: summary._replace(loss_start=-summary.drop.value) if summary in main else summary
                for key, summary in found.items()}
-    assert table1.loss_order(changed, "smallest", "whole_run", "sgd").rho == -1
+    assert table1.loss_order(changed, "smallest", "whole_run", "sgd").value == -1
     told = "Drop against the loss of the kept examples at the removal, cell by cell: "
     for scope, wanted in (("whole_run", True), ("after", False)):
         write_grid(tmp_path, 3, scope)

@@ -14,7 +14,7 @@ from margin_jax.run_folder.read import read_run
 from plots import paper
 from plots.runs import draw as draw_runs
 from plots.runs import fig08, support, tracks
-from plots.runs.read import Lacking
+from plots.style import Lacking
 
 
 def a_run(tmp_path, smooth=0.0, **given):
@@ -40,7 +40,7 @@ def by_margin(values, ids):
     (3, 3, None, 0), (11, 4, 2, 0), (601, 12, 7, 0), (900, 5, 5, 30), (700, 230, 101, 0)])
 def test_groups_are_ranked_at_the_last_epoch(tmp_path, count, epochs, separation, broken):
     run, raw, ids = a_run(tmp_path, count=count, epochs=epochs, separation=separation, broken=broken)
-    found = tracks.gather(run)
+    found = tracks.compute_tracks(run)
     order, size = by_margin(raw[-1], ids), min(200, (count - broken) // 3)
     start = (len(order) - size) // 2
     places = {"smallest": order[:size], "middle": order[start:start + size], "largest": order[-size:]}
@@ -69,8 +69,8 @@ def test_order_with_ties_and_without_numbers():
 
 @pytest.mark.parametrize("separation", [None, 7])
 def test_figures_7_and_16_show_the_groups(tmp_path, separation):
-    found = tracks.gather(a_run(tmp_path, smooth=0.5, count=700, separation=separation)[0])
-    whole, part = tracks.fig07_figure(found, 40), tracks.fig16_figure(found, "largest", 60)
+    found = tracks.compute_tracks(a_run(tmp_path, smooth=0.5, count=700, separation=separation)[0])
+    whole, part = tracks.draw_groups(found, 40), tracks.draw_group(found, "largest", 60)
     for name in tracks.GROUPS:
         lines = next(one for one in whole.axes[0].collections if one.get_gid() == name)
         np.testing.assert_allclose([path[:, 1] for path in lines.get_segments()], found.margins[name].T)
@@ -85,7 +85,7 @@ def test_figures_7_and_16_show_the_groups(tmp_path, separation):
              (*whole.axes[:2], *part.axes[:2])]
     assert marks == ([[7]] * 4 if separation else [[]] * 4)
     assert "(paper, CIFAR-10: 40)" in whole.get_suptitle() and "(paper, CIFAR-10: 60)" in part.get_suptitle()
-    content = json.loads(tracks.numbers(found, 40))
+    content = json.loads(tracks.numbers_json(found, 40))
     assert content["percent_of_pairs_in_final_order"]["smallest below middle"] == pytest.approx(share.tolist())
     assert content["ids"]["largest"] == found.ids["largest"].tolist() and content["separation_epoch"] == separation
 
@@ -93,7 +93,7 @@ def test_figures_7_and_16_show_the_groups(tmp_path, separation):
 @pytest.mark.parametrize("count, broken", [(20, 0), (99, 0), (100, 0), (101, 0), (201, 0), (300, 40)])
 def test_overlap_and_correlation_with_the_end(tmp_path, count, broken):
     run, raw, ids = a_run(tmp_path, count=count, epochs=6, separation=4, broken=broken)
-    found = support.gather(run)
+    found = support.compute_prediction(run)
     assert list(found.overlaps) == [k for k in (20, 100, 200) if k <= count]
     good = np.isfinite(raw[-1])
     for row, values in enumerate(raw):
@@ -101,7 +101,7 @@ def test_overlap_and_correlation_with_the_end(tmp_path, count, broken):
         for k, shares in found.overlaps.items():
             shared = set(by_margin(values, ids)[:k]) & set(by_margin(raw[-1], ids)[:k])
             assert shares[row] == pytest.approx(100 * len(shared) / k)
-    content = json.loads(support.numbers(run, found))
+    content = json.loads(support.numbers_json(run, found))
     at = content["moments"]["separation"]
     assert at["epoch"] == 4 and at["overlap_percent"]["20"]["value"] == found.overlaps[20][3]
     assert at["kendall"] == pytest.approx(stats.kendalltau(raw[3][good], raw[-1][good]).statistic)
@@ -115,7 +115,7 @@ def test_chance_holds_95_percent_of_random_sets(k, count):
     found = support.chance(k, count)
     shared = np.arange(k + 1)
     odds = np.array([float(stats.hypergeom.pmf(n, count, k, k)) for n in shared])
-    assert odds.sum() == pytest.approx(1) and found.mean == pytest.approx(100 * (odds * shared).sum() / k)
+    assert odds.sum() == pytest.approx(1) and found.value == pytest.approx(100 * (odds * shared).sum() / k)
     inside = (100 * shared / k >= found.low - 1e-9) & (100 * shared / k <= found.high + 1e-9)
     assert odds[inside].sum() >= 0.95 and odds[100 * shared / k < found.low - 1e-9].sum() <= 0.025
     if k == 20 and count == 240:  # the range against draws
@@ -129,21 +129,21 @@ def test_intervals_cover_what_they_estimate():
     truth = 6 / np.pi * np.arcsin(0.6 / 2)  # Spearman's correlation of normal pairs with correlation 0.6
     for _ in range(300):
         first, second = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 60).T
-        low, high = support.correlation_interval(stats.spearmanr(first, second).statistic, 60)
+        _, low, high, _ = support.correlation_interval(stats.spearmanr(first, second).statistic, 60)
         hits.append(low < truth < high)
     assert 0.92 < np.mean(hits) < 0.98
-    low, high = support.share_interval(50.0, 20)  # the root of the score test
+    _, low, high, _ = support.share_interval(50.0, 20)  # the root of the score test
     for end in (low / 100, high / 100):
         assert abs(0.5 - end) / np.sqrt(end * (1 - end) / 20) == pytest.approx(stats.norm.ppf(0.975))
-    assert np.isnan(support.correlation_interval(np.nan, 60)).all()
+    assert np.isnan(support.correlation_interval(np.nan, 60)[:3]).all()
 
 
 @pytest.mark.parametrize("separation, smooth, verdict", [
     (None, 0.0, paper.OPEN), (8, 0.0, paper.REPRODUCED), (8, 0.9, paper.NOT)])
 def test_the_claim_on_predictions_is_judged_half_way_to_separation(tmp_path, separation, smooth, verdict):
     run, *_ = a_run(tmp_path, smooth=smooth, count=700, separation=separation)
-    found = support.gather(run)
-    early, *present = json.loads(support.numbers(run, found))["claims"]
+    found = support.compute_prediction(run)
+    early, *present = json.loads(support.numbers_json(run, found))["claims"]
     assert early["verdict"] == verdict
     for row in present:
         if separation is None:
@@ -154,7 +154,7 @@ def test_the_claim_on_predictions_is_judged_half_way_to_separation(tmp_path, sep
         assert ours["value"] == found.overlaps[k][7]
         assert row["verdict"] == (paper.REPRODUCED if ours["low"] <= row["paper_percent"] <= ours["high"]
                                   else paper.NOT)
-    fig = support.figure(found, "npz")
+    fig = support.draw_figure(found, "npz")
     np.testing.assert_array_equal(by_gid(fig.axes[1], "overlap-100").get_ydata(), found.overlaps[100])
     np.testing.assert_array_equal(by_gid(fig.axes[0], "correlation").get_ydata(), found.correlation)
     bands = {patch.get_gid(): patch.get_extents().transformed(fig.axes[1].transData.inverted()).intervaly
@@ -168,20 +168,20 @@ def test_the_claim_on_predictions_is_judged_half_way_to_separation(tmp_path, sep
     ("fig08", 20, 3, None), ("fig08", 300, 12, 7), ("fig09", 100, 4, 1), ("fig09", 300, 64, 41)])
 def test_columns_rank_the_final_support_at_every_epoch(tmp_path, name, count, epochs, separation):
     run, raw, ids = a_run(tmp_path, smooth=0.6, count=count, epochs=epochs, separation=separation, channels=3)
-    found, k = fig08.gather(run, name), fig08.COUNTS[name]
+    found, k = fig08.compute_columns(run, name), fig08.COUNTS[name]
     final = by_margin(raw[-1], ids)[:k]
     assert found.ids.tolist() == ids[final].tolist()
     places = np.array([[final.index(place) if place in final else -1 for place in by_margin(values, ids)[:k]]
                        for values in raw])
     np.testing.assert_array_equal(found.places, places)
     assert found.rows.size == min(epochs, 30) and (separation is None or separation in found.epochs[found.rows])
-    content = json.loads(fig08.numbers(found))
+    content = json.loads(fig08.numbers_json(found))
     assert content["ids_present_by_rank"] == [ids[[final[p] for p in row if p >= 0]].tolist() for row in places]
     present = [100 * (row >= 0).mean() for row in places]
     assert content["percent_present"] == pytest.approx(present)
     assert content["percent_present_at_separation"] == (present[separation - 1] if separation else None)
     assert content["verdict"] in ((paper.OPEN,) if separation is None else (paper.NOT, paper.REPRODUCED))
-    fig = fig08.with_pictures(run, found)
+    fig = fig08.draw_with_pictures(run, found)
     shown, drawn = np.asarray(fig.axes[0].images[0].get_array()), places[found.rows]
     high, wide = shown.shape[0] // k, shown.shape[1] // found.rows.size
     pixels = np.load(tmp_path / "data.npz")["train_images"][final] / 16
@@ -197,7 +197,7 @@ def test_columns_rank_the_final_support_at_every_epoch(tmp_path, name, count, ep
     test = by_gid(fig.axes[1], "test")
     np.testing.assert_allclose(np.interp(test.get_xdata(), np.arange(found.rows.size), found.epochs[found.rows]),
                                run.metrics["epoch"])
-    grid = np.asarray(fig08.with_ranks(run, found).axes[0].images[0].get_array())
+    grid = np.asarray(fig08.draw_with_ranks(run, found).axes[0].images[0].get_array())
     np.testing.assert_array_equal((grid == 1).all(axis=-1), (drawn < 0).T)
 
 
@@ -214,7 +214,7 @@ def test_what_the_config_names_is_drawn_and_what_cannot_be_is_told(tmp_path, cap
     assert names == drawn | {"fig08.json"}
     assert "fig09_ids is left out: figure 9 shows the 100 smallest" in caplog.text
     with pytest.raises(Lacking, match="100 smallest"):
-        fig08.gather(run, "fig09")
+        fig08.compute_columns(run, "fig09")
     with pytest.raises(InputError, match="fig09_ids: figure 9 .*60 are finite.*drawn without it: .*errors"):
         draw_runs.draw(run.workdir, ["fig09_ids", "errors"])
     for call in (lambda: draw_runs.check(["fig08_id"]), lambda: draw_runs.draw(run.workdir, ["fig08_id"])):
@@ -227,11 +227,11 @@ def test_what_the_config_names_is_drawn_and_what_cannot_be_is_told(tmp_path, cap
     ({"broken": 300}, "of which 0 are finite")])
 def test_runs_that_show_no_course_are_told_apart(tmp_path, given, message):
     run, *_ = a_run(tmp_path, **given)
-    for gather in (tracks.gather, lambda run: fig08.gather(run, "fig08")):
+    for gather in (tracks.compute_tracks, lambda run: fig08.compute_columns(run, "fig08")):
         with pytest.raises(Lacking, match=message):
             gather(run)
 
 
 def test_a_run_of_few_examples_has_no_support_to_follow(tmp_path):
     with pytest.raises(Lacking, match="has 19 training examples"):
-        support.gather(a_run(tmp_path, count=19)[0])
+        support.compute_prediction(a_run(tmp_path, count=19)[0])

@@ -43,7 +43,7 @@ def test_values_and_intervals_are_those_of_the_functions():
     _, found = judged(columns, {"m": measure}, seed=3)
     error, std = columns["test_error"], columns["std"]
     counts = estimates.counts(estimates.resample(std, 100, 3))
-    low, high, _ = estimates.percentile_interval(ranking.partial_spearman(measure, error, [std], counts))
+    _, low, high, _ = estimates.percentile_interval(ranking.partial_spearman(measure, error, [std], counts))
     row = found["m", "test_error", "partial_std"]
     assert (row["low"], row["high"]) == (low, high)
     assert row["value"] == ranking.partial_spearman(measure, error, [std])

@@ -1,10 +1,11 @@
-"""AUC readings, ramp loss and small-margin count against NumPy in float64 and closed forms."""
+"""AUC readings, ramp loss, small-margin count and flatness against NumPy in float64 and closed forms."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from margin_jax.theory import flatness, margins
+from margin_jax.theory import distribution
 
 
 def draw(count, seed=0):
@@ -21,27 +22,27 @@ def test_all_readings_match_numpy(count, gamma):
     values = draw(count)
     m, x = values.astype(np.float64), jnp.asarray(values)
     tail = m <= np.float32(values.min() + np.float32(gamma))
-    np.testing.assert_allclose(margins.ramp_loss(x, gamma), ramp(m, gamma), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(margins.auc_mean(x), m.mean(), rtol=1e-5)
-    np.testing.assert_allclose(margins.auc_ramp(x, gamma), np.clip(m / gamma, 0, 1).mean(), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(margins.auc_tail(x, gamma), np.where(tail, m, 0).mean(), rtol=1e-4, atol=1e-6)
-    assert margins.small_margin_count(x, gamma) == tail.sum()
+    np.testing.assert_allclose(distribution.ramp_loss(x, gamma), ramp(m, gamma), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(distribution.auc_mean(x), m.mean(), rtol=1e-5)
+    np.testing.assert_allclose(distribution.auc_ramp(x, gamma), np.clip(m / gamma, 0, 1).mean(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(distribution.auc_tail(x, gamma), np.where(tail, m, 0).mean(), rtol=1e-4, atol=1e-6)
+    assert distribution.small_margin_count(x, gamma) == tail.sum()
 
 
 def test_ramp_at_zero_is_the_zero_one_loss_with_ties_wrong():
-    np.testing.assert_array_equal(margins.ramp_loss(jnp.array([-1.0, 0.0, 1e-9]), 0.0), [1, 1, 0])
-    assert np.isnan(margins.ramp_loss(jnp.array([jnp.nan]), 0.0)[0])
+    np.testing.assert_array_equal(distribution.ramp_loss(jnp.array([-1.0, 0.0, 1e-9]), 0.0), [1, 1, 0])
+    assert np.isnan(distribution.ramp_loss(jnp.array([jnp.nan]), 0.0)[0])
 
 
 def test_ramp_corners():
-    np.testing.assert_array_equal(margins.ramp_loss(jnp.array([-5.0, 0.0, 1.0, 2.0, 3.0]), 2.0), [1, 1, 0.5, 0, 0])
+    np.testing.assert_array_equal(distribution.ramp_loss(jnp.array([-5.0, 0.0, 1.0, 2.0, 3.0]), 2.0), [1, 1, 0.5, 0, 0])
 
 
 def test_uniform_margins_have_a_closed_form():
     m = jnp.linspace(0, 1, 100_001)
-    np.testing.assert_allclose(margins.auc_mean(m), 1 / 2, rtol=1e-4)
-    np.testing.assert_allclose(margins.auc_ramp(m, 0.5), 3 / 4, rtol=1e-4)
-    np.testing.assert_allclose(margins.auc_tail(m, 0.5), 1 / 8, rtol=1e-3)
+    np.testing.assert_allclose(distribution.auc_mean(m), 1 / 2, rtol=1e-4)
+    np.testing.assert_allclose(distribution.auc_ramp(m, 0.5), 3 / 4, rtol=1e-4)
+    np.testing.assert_allclose(distribution.auc_tail(m, 0.5), 1 / 8, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kept", [1, 5, 20])
@@ -51,24 +52,24 @@ def test_where_equals_the_subset_and_removed_rows_may_hold_nan(kept):
     where[np.random.default_rng(2).permutation(20)[:kept]] = True
     subset, padded = jnp.asarray(values[where]), jnp.asarray(np.where(where, values, np.nan))
     where = jnp.asarray(where)
-    assert margins.smallest(padded, where) == margins.smallest(subset)
-    np.testing.assert_allclose(margins.auc_mean(padded, where), margins.auc_mean(subset), rtol=1e-6)
-    for reading in (margins.auc_ramp, margins.auc_tail):
+    assert distribution.smallest(padded, where) == distribution.smallest(subset)
+    np.testing.assert_allclose(distribution.auc_mean(padded, where), distribution.auc_mean(subset), rtol=1e-6)
+    for reading in (distribution.auc_ramp, distribution.auc_tail):
         np.testing.assert_allclose(reading(padded, 0.3, where), reading(subset, 0.3), rtol=1e-5, atol=1e-7)
-    assert margins.small_margin_count(padded, 0.3, where) == margins.small_margin_count(subset, 0.3)
+    assert distribution.small_margin_count(padded, 0.3, where) == distribution.small_margin_count(subset, 0.3)
 
 
 def test_order_of_rows_changes_nothing_and_readings_scale():
     values = draw(50, 3)
     x, shuffled = jnp.asarray(values), jnp.asarray(np.random.default_rng(4).permutation(values))
-    for reading in (margins.auc_ramp, margins.auc_tail):
+    for reading in (distribution.auc_ramp, distribution.auc_tail):
         np.testing.assert_allclose(reading(x, 0.4), reading(shuffled, 0.4), rtol=1e-5)
-    np.testing.assert_allclose(margins.auc_ramp(2 * x, 0.8), margins.auc_ramp(x, 0.4), rtol=1e-6)
-    np.testing.assert_allclose(margins.auc_tail(2 * x, 0.8), 2 * margins.auc_tail(x, 0.4), rtol=1e-6)
+    np.testing.assert_allclose(distribution.auc_ramp(2 * x, 0.8), distribution.auc_ramp(x, 0.4), rtol=1e-6)
+    np.testing.assert_allclose(distribution.auc_tail(2 * x, 0.8), 2 * distribution.auc_tail(x, 0.4), rtol=1e-6)
 
 
-FLATNESS = {flatness.coefficient_of_variation: lambda m: m.std() / m.mean(),
-            flatness.relative_iqr: lambda m: (np.quantile(m, 0.75) - np.quantile(m, 0.25)) / np.median(m)}
+FLATNESS = {distribution.coefficient_of_variation: lambda m: m.std() / m.mean(),
+            distribution.relative_iqr: lambda m: (np.quantile(m, 0.75) - np.quantile(m, 0.25)) / np.median(m)}
 
 
 @pytest.mark.parametrize("measure", FLATNESS)
@@ -86,9 +87,46 @@ def test_flatness_matches_numpy_and_has_no_scale(measure, count):
 
 def test_flatness_in_closed_form_and_where_it_means_nothing():
     line = jnp.linspace(0, 1, 100_001)  # a straight curve: std 1/sqrt(12), mean and median 1/2
-    np.testing.assert_allclose(flatness.coefficient_of_variation(line), 2 / np.sqrt(12), rtol=1e-4)
-    np.testing.assert_allclose(flatness.relative_iqr(line), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(distribution.coefficient_of_variation(line), 2 / np.sqrt(12), rtol=1e-4)
+    np.testing.assert_allclose(distribution.relative_iqr(line), 1.0, rtol=1e-4)
     flat = jnp.full(7, 0.25)
-    assert flatness.coefficient_of_variation(flat) == flatness.relative_iqr(flat) == 0
+    assert distribution.coefficient_of_variation(flat) == distribution.relative_iqr(flat) == 0
     for measure in FLATNESS:
         assert np.isnan(measure(jnp.array([-1.0, -2.0, 1.0]))) and np.isnan(measure(jnp.array([-1.0, 0.0, 1.0])))
+
+
+EVERY = {
+    "curve": lambda m, where: distribution.margin_curve(m)[1],
+    "ranks": lambda m, where: distribution.margin_curve(m)[0],
+    "separated": lambda m, where: distribution.separated(m, where),
+    "support": lambda m, where: distribution.support_set(m, m.__array_namespace__().arange(m.shape[0]), 7),
+    "smallest": distribution.smallest, "mean": distribution.auc_mean,
+    "ramp": lambda m, where: distribution.auc_ramp(m, 0.3, where),
+    "loss": lambda m, where: distribution.ramp_loss(m, 0.3),
+    "tail": lambda m, where: distribution.auc_tail(m, 0.3, where),
+    "count": lambda m, where: distribution.small_margin_count(m, 0.3, where),
+    "cv": distribution.coefficient_of_variation, "iqr": distribution.relative_iqr,
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("masked", [False, True])
+def test_numpy_and_jax_get_the_same_eagerly_jitted_and_mapped(name, masked):
+    rows = np.stack([draw(33, seed) + 1 for seed in range(3)])
+    rows[:, 5] = rows[:, 20]  # a tie
+    where = np.arange(33) % 4 > 0 if masked else None
+    function = EVERY[name]
+    ours = np.stack([np.asarray(function(row, where)) for row in rows])
+    assert not isinstance(function(rows[0], where), jax.Array)
+    on_device = [function(jnp.asarray(row), None if where is None else jnp.asarray(where)) for row in rows]
+    assert all(isinstance(value, jax.Array) for value in on_device)
+    jitted = [jax.jit(function)(jnp.asarray(row), where) for row in rows]
+    mapped = jax.vmap(lambda row: function(row, where))(jnp.asarray(rows))
+    for others in (on_device, jitted, mapped):
+        np.testing.assert_allclose(np.stack(others), ours, rtol=3e-6)
+
+
+def test_order_has_ties_by_id_and_nan_last():
+    values, ids = np.array([2.0, np.nan, 1.0, 1.0, -np.inf, np.inf]), np.array([0, 1, 9, 2, 7, 5])
+    for xp in (np, jnp):
+        np.testing.assert_array_equal(distribution.ascending(xp.asarray(values), xp.asarray(ids)), [4, 3, 2, 0, 5, 1])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from margin_jax.theory import margins
+from margin_jax.theory import distribution, margins
 
 
 def reference(logits, labels):
@@ -32,7 +32,7 @@ def test_misclassified_margin_subtracts_the_largest_not_the_second_largest():
 
 def test_a_tie_is_not_correct():
     value = margins.margin(jnp.array([1.0, 1.0, 0.0]), jnp.int32(0))
-    assert value == 0 and not margins.separated(value[None])
+    assert value == 0 and not distribution.separated(value[None])
 
 
 @pytest.mark.parametrize("label", [-1, 3, 100])
@@ -75,29 +75,30 @@ def test_network_margins_map_over_networks():
 
 
 def test_margin_curve_and_normalisation():
-    ranks, curve = margins.margin_curve(margins.normalised_margins(jnp.array([4.0, -2.0, 1.0, 3.0]), jnp.float32(2)))
+    normalised = distribution.normalised_margins(jnp.array([4.0, -2.0, 1.0, 3.0]), jnp.float32(2))
+    ranks, curve = distribution.margin_curve(normalised)
     np.testing.assert_array_equal(curve, [-1, 0.5, 1.5, 2])
     np.testing.assert_array_equal(ranks, [0.25, 0.5, 0.75, 1])
 
 
 def test_separation_looks_at_kept_rows_and_nan_is_not_separated():
     values = jnp.array([0.1, -1.0, jnp.nan])
-    assert not margins.separated(values)
-    assert margins.separated(values, jnp.array([True, False, False]))
-    assert not margins.separated(values, jnp.array([True, False, True]))
+    assert not distribution.separated(values)
+    assert distribution.separated(values, jnp.array([True, False, False]))
+    assert not distribution.separated(values, jnp.array([True, False, True]))
 
 
 def test_support_set_orders_by_margin_then_id_in_any_row_order():
     values, ids = np.array([2.0, 1.0, 1.0, 0.0, 1.0], np.float32), np.array([7, 9, 3, 5, 4])
     for order in (np.arange(5), np.array([4, 2, 0, 1, 3])):
-        found = margins.support_set(jnp.asarray(values[order]), jnp.asarray(ids[order]), 3)
+        found = distribution.support_set(jnp.asarray(values[order]), jnp.asarray(ids[order]), 3)
         np.testing.assert_array_equal(found, [5, 3, 4])
     with pytest.raises(ValueError, match="1 <= k <= N = 5"):
-        margins.support_set(jnp.asarray(values), jnp.asarray(ids), 6)
+        distribution.support_set(jnp.asarray(values), jnp.asarray(ids), 6)
 
 
 def test_overlap_counts_common_ids():
-    assert margins.overlap(jnp.array([1, 2, 3, 4]), jnp.array([4, 9, 2, 8])) == 0.5
-    assert margins.overlap(jnp.array([1, 2]), jnp.array([2, 1])) == 1
+    assert distribution.overlap(jnp.array([1, 2, 3, 4]), jnp.array([4, 9, 2, 8])) == 0.5
+    assert distribution.overlap(jnp.array([1, 2]), jnp.array([2, 1])) == 1
     with pytest.raises(ValueError, match="same size"):
-        margins.overlap(jnp.array([1]), jnp.array([1, 2]))
+        distribution.overlap(jnp.array([1]), jnp.array([1, 2]))

@@ -15,7 +15,7 @@ from helpers.operators import dense_matrix
 from margin_jax.models.convnet import Layer, fold_batch_norm
 from margin_jax.models.densenet import DenseNetBC
 from margin_jax.models.network import from_flax
-from margin_jax.theory import margins, measures
+from margin_jax.theory import distribution, measures
 from margin_jax.theory.complexity import (
     log_path_norm,
     log_spectral_complexity,
@@ -204,7 +204,7 @@ def test_gamma_measures_by_hand_and_as_the_distribution_functions():
     for unit, median, gamma in (("absolute", 1, 0.01), ("pooled", 0.02, 0.5), ("own", np.median(eta) / 100, 0.5)):
         curve = jnp.asarray(eta / 100 / median, jnp.float32)
         for name in ("auc_ramp", "auc_tail", "small_margin_count"):
-            np.testing.assert_allclose(found[f"{name}_{unit}@{gamma:g}"], getattr(margins, name)(curve, gamma),
+            np.testing.assert_allclose(found[f"{name}_{unit}@{gamma:g}"], getattr(distribution, name)(curve, gamma),
                                        rtol=1e-4)
 
 

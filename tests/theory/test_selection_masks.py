@@ -34,8 +34,8 @@ def first_by(values, keep, within):
 def test_smallest_and_largest_match_a_sorted_list(kind, kept, keep):
     values, within = scores(kind), within_mask(kept)
     garbage = np.where(within, values, np.nan)
-    for rule, sign in ((selection.smallest, 1), (selection.largest, -1)):
-        found = rule(jnp.asarray(garbage), keep, jnp.asarray(within))
+    for rule, sign in (("smallest", 1), ("largest", -1)):
+        found = selection.select(rule, jnp.asarray(garbage), keep, within=jnp.asarray(within))
         np.testing.assert_array_equal(found, first_by(sign * values, keep, within))
 
 
@@ -49,15 +49,20 @@ def test_keep_may_be_traced_and_compiles_once():
 def test_nan_scores_rank_last_in_both_directions():
     values = jnp.array([jnp.nan, 2.0, 1.0, jnp.nan])
     np.testing.assert_array_equal(selection.smallest(values, 2), [False, True, True, False])
-    np.testing.assert_array_equal(selection.largest(values, 3), [True, True, True, False])
+    np.testing.assert_array_equal(selection.select("largest", values, 3), [True, True, True, False])
+
+
+def drawn(seed, keep, within):
+    scores = selection.random_scores(jax.random.key(seed), within.size)
+    return np.asarray(selection.select("random", scores, keep, within=jnp.asarray(within)))
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, N])
 def test_random_keeps_exactly_that_many_of_the_kept(keep):
     within = within_mask(15)
-    found = [np.asarray(selection.random(jax.random.key(seed), keep, jnp.asarray(within))) for seed in range(30)]
+    found = [drawn(seed, keep, within) for seed in range(30)]
     assert all(f.sum() == min(keep, 15) and not (f & ~within).any() for f in found)
-    np.testing.assert_array_equal(found[3], selection.random(jax.random.key(3), keep, jnp.asarray(within)))
+    np.testing.assert_array_equal(found[3], drawn(3, keep, within))
     if keep == 7:  # every kept row is drawn now and then, and not always
         share = np.mean(found, 0)[within]
         assert share.min() > 0 and share.max() < 1
