@@ -33,9 +33,9 @@ def _parse(argv: list[str]) -> list[str]:
         if "ml_collections" not in traceback.extract_tb(error.__traceback__)[-1].filename:
             raise
         unknown = re.search(r'Did you mean "(.+)" instead of "(.+)"', str(error))
-        said = f"there is no key {unknown[2]!r}; the nearest is {unknown[1]!r}" if unknown else " ".join(
+        problem = f"there is no key {unknown[2]!r}; the nearest is {unknown[1]!r}" if unknown else " ".join(
             str(error).split())
-        _fail(f"error: config: {said}", 2)
+        _fail(f"error: config: {problem}", 2)
     raise AssertionError("not reached")
 
 

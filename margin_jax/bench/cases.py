@@ -113,8 +113,8 @@ def _kept(kept: int, effort: Effort) -> Result:
 
 
 def _devices(batch: int, batch_norm: bool, effort: Effort) -> Result:
-    two, one = (ours.epoch(ROWS[batch], batch, batch_norm, devices=devices) for devices in (2, 1))
-    return Result(compare(two, one, effort.pairs), "ours, one device")
+    on_two, on_one = (ours.epoch(ROWS[batch], batch, batch_norm, devices=devices) for devices in (2, 1))
+    return Result(compare(on_two, on_one, effort.pairs), "ours, one device")
 
 
 def all_cases() -> list[Case]:

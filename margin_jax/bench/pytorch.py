@@ -89,18 +89,18 @@ def _forward(images: np.ndarray, labels: np.ndarray, rows: int, batch_norm: bool
 
 
 def _working(variants: dict[str, Callable[[], Work]]) -> dict[str, Work]:
-    found = {}
+    working = {}
     for name, make in variants.items():
         torch.compiler.reset()  # or the limit on recompilations makes a later variant run eagerly
         try:
-            found[name] = make()
-            found[name]()
+            working[name] = make()
+            working[name]()
         except Exception as error:
             if "compile" not in name:
                 raise
             print(f"PyTorch's variant {name!r} does not work here: {type(error).__name__}", file=sys.stderr)
-            found.pop(name, None)
-    return found
+            working.pop(name, None)
+    return working
 
 
 def epochs(images: np.ndarray, labels: np.ndarray, batch: int, batch_norm: bool, compiled: bool) -> dict[str, Work]:

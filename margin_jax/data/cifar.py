@@ -149,8 +149,8 @@ def _read_batches(folder: Path, names: tuple[str, ...], reader: Callable[[Path],
     lengths = [len(labels) for _, labels in batches]
     official = _OFFICIAL_ROWS in lengths
     if len(set(lengths if official else lengths[:-1])) != 1:
-        found = ", ".join(f"{name} {length}" for name, length in zip(names, lengths))
-        raise InputError(f"the batches of {folder} should have equally many rows, found {found}; a shorter one is cut "
+        counts = ", ".join(f"{name} {length}" for name, length in zip(names, lengths))
+        raise InputError(f"the batches of {folder} should have equally many rows, found {counts}; a shorter one is cut "
                          "short: unpack the archive again")
     return batches
 
@@ -291,8 +291,8 @@ def _refusal(version: Path, problem: str) -> InputError:
 def _check_files(version: Path, builder: Any) -> None:
     file_format = builder.info.file_format
     if file_format is None or file_format.value != "array_record":
-        found = file_format.value if file_format else "an unknown format"
-        raise _refusal(version, f"it is stored as {found}, which only TensorFlow reads; prepare it with "
+        stored = file_format.value if file_format else "an unknown format"
+        raise _refusal(version, f"it is stored as {stored}, which only TensorFlow reads; prepare it with "
                                 "file_format='array_record'")
     for where, count in EXAMPLES.items():
         if where not in builder.info.splits:

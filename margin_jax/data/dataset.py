@@ -140,8 +140,8 @@ def validate_rows(split: Split, where: str, num_classes: int) -> None:
     _validate_types(split, where)
     lengths = {name: len(getattr(split, name)) for name in ("images", "labels", "ids", "true_labels")}
     if len(set(lengths.values())) != 1:
-        found = ", ".join(f"{length} {name}" for name, length in lengths.items())
-        raise InputError(f"{where} arrays must have one length, got {found}")
+        listing = ", ".join(f"{length} {name}" for name, length in lengths.items())
+        raise InputError(f"{where} arrays must have one length, got {listing}")
     if split.images.size == 0:
         raise InputError(f"the {where} split is empty: its images have shape {split.images.shape}")
     if split.ids[0] < 0:

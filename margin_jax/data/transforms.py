@@ -64,13 +64,13 @@ def first_of_each_class(dataset: Dataset, count: int) -> Dataset:
     """
     train, classes = dataset.train, len(dataset.class_names)
     shares = np.full(classes, count // classes) + (np.arange(classes) < count % classes)
-    there = np.bincount(train.true_labels, minlength=classes)
-    if count < classes or np.any(shares > there):
+    available = np.bincount(train.true_labels, minlength=classes)
+    if count < classes or np.any(shares > available):
         raise InputError(f"a training set of {count} examples needs {shares.tolist()} of the {classes} classes, at "
-                         f"least one each, and {dataset.name} has {there.tolist()}; choose another number")
+                         f"least one each, and {dataset.name} has {available.tolist()}; choose another number")
     place = np.empty(len(train.true_labels), np.int64)  # of a row among those of its class
     for label in range(classes):
-        place[train.true_labels == label] = np.arange(there[label])
+        place[train.true_labels == label] = np.arange(available[label])
     keep = place < shares[train.true_labels]
     return dataclasses.replace(dataset, train=Split(*(getattr(train, name)[keep] for name in (
         "images", "labels", "ids", "true_labels"))))

@@ -101,8 +101,8 @@ def weighted_gradient(apply_fn: ApplyFn, params: Any, images: jax.Array, labels:
       The pytree of `params`.
     """
 
-    def sums(x: jax.Array, y: jax.Array, own: jax.Array, new: jax.Array) -> Any:
-        return jax.grad(lambda p: jnp.sum(margins(apply_fn(p, x), y) * jnp.where(new, own, 0)))(params)
+    def sums(x: jax.Array, y: jax.Array, factors: jax.Array, new: jax.Array) -> Any:
+        return jax.grad(lambda p: jnp.sum(margins(apply_fn(p, x), y) * jnp.where(new, factors, 0)))(params)
 
     return sum_pieces(sums, (images, labels, weights), piece)
 
@@ -118,8 +118,8 @@ def term_norms(apply_fn: ApplyFn, params: Any, images: jax.Array, labels: jax.Ar
     def norms_of(image: jax.Array, label: jax.Array) -> dict[str, jax.Array]:
         eta, slope = jax.value_and_grad(lambda p: margins(apply_fn(p, image[None]), label[None])[0])(params)
         leaves = zip(norms, jax.tree.leaves(params), jax.tree.leaves(slope), strict=True)
-        return {name: jnp.sqrt(jnp.sum(jnp.square(norms[name] * own - w / norms[name] * eta)))
-                for name, w, own in leaves}
+        return {name: jnp.sqrt(jnp.sum(jnp.square(norms[name] * gradient - w / norms[name] * eta)))
+                for name, w, gradient in leaves}
 
     return map_pieces(jax.vmap(norms_of), (images, labels), piece)
 
@@ -166,7 +166,7 @@ def regression_side(features: np.ndarray, targets: np.ndarray, solution: np.ndar
       solution: (D, C) float64, A.
       where: (N,) boolean, the examples left, one at least.
     """
-    own, wanted = features[where], targets[where]
-    factor = 2 / len(own)
-    scale = float(np.sum(np.linalg.norm(own, axis=1) * np.linalg.norm(wanted, axis=1)))
-    return Side(factor * own.T @ (own @ solution - wanted), factor * scale)
+    h, y = features[where], targets[where]
+    factor = 2 / len(h)
+    scale = float(np.sum(np.linalg.norm(h, axis=1) * np.linalg.norm(y, axis=1)))
+    return Side(factor * h.T @ (h @ solution - y), factor * scale)

@@ -77,8 +77,8 @@ def design(choices: Sequence[str], trials: int, pool: int, margins: np.ndarray, 
 def _draws(seed: int, stream: int, count: int, size: int) -> np.ndarray:
     """(size,) int: permutations of 0..count-1 one after the other."""
     generator = np.random.default_rng([seed, stream])
-    found = [generator.permutation(count) for _ in range(-(-size // count))]
-    return np.concatenate([np.empty(0, int), *found])[:size]
+    permutations = [generator.permutation(count) for _ in range(-(-size // count))]
+    return np.concatenate([np.empty(0, int), *permutations])[:size]
 
 
 def index_map(trial: Trial, count: int) -> np.ndarray:
@@ -124,6 +124,6 @@ def differences(with_point: Outcome, replaced: Outcome, trial: Trial, count: int
     before = quantities(with_point, np.arange(count), test)
     after = quantities(replaced, index_map(trial, count), test)
     changes = {f"d_{name}": after[name] - before[name] for name in ("test_loss", "test_error", "rho", "margin_min")}
-    outputs = [np.asarray(one.logits, np.float64)[test] / one.rho for one in (replaced, with_point)]
+    outputs = [np.asarray(outcome.logits, np.float64)[test] / outcome.rho for outcome in (replaced, with_point)]
     apart = np.linalg.norm(outputs[0] - outputs[1], axis=1)
     return changes | {"d_output": float(apart.mean()), "train_error": after["train_error"]}

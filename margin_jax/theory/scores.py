@@ -25,8 +25,8 @@ def _gaps(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
         raise ValueError(f"expected logits of shape (C,) for each example with C >= 2, got {logits.shape}")
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     others = jnp.arange(logits.shape[0]) != label
-    own = jnp.sum(jnp.where(others, 0, logits)) + jnp.where(jnp.all(others), jnp.nan, 0)
-    return logits - own, others
+    true_logit = jnp.sum(jnp.where(others, 0, logits)) + jnp.where(jnp.all(others), jnp.nan, 0)
+    return logits - true_logit, others
 
 
 def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
