@@ -45,9 +45,8 @@ def prepare(folder, version="3.0.2", **info):
 
 
 def refused(folder):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match="prepare_data.py --dir=") as caught:
         load_data("cifar10", data_dir=str(folder), cache_dir=str(folder / "cache"))
-    assert "prepare_data.py --dir=" in str(caught.value)
     assert not (folder / "cache").exists()
     return str(caught.value)
 
@@ -167,13 +166,15 @@ def test_reading_real_cifar10_shows_nothing(decoded):
 
 
 @pytest.mark.cifar
-def test_real_cifar10_is_what_tfds_reads_and_comes_from_the_cache(decoded, monkeypatch):
+def test_real_cifar10_is_what_tfds_reads_and_comes_from_the_cache(decoded, monkeypatch, tmp_path):
     import tensorflow_datasets
 
     folder, cache_dir, _ = decoded
     with monkeypatch.context() as context:
         context.setattr(cifar, "_read", lambda *arguments: pytest.fail("decoded again"))
         dataset = load_data("cifar10", data_dir=folder, cache_dir=cache_dir)
+        with pytest.raises(pytest.fail.Exception, match="decoded again"):
+            load_data("cifar10", data_dir=folder, cache_dir=str(tmp_path))
     for where, count in (("train", 50_000), ("test", 10_000)):
         split = getattr(dataset, where)
         assert np.array_equal(split.ids, np.arange(count)) and np.all(np.bincount(split.labels) == count // 10)
