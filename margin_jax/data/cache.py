@@ -1,7 +1,7 @@
-"""Decoded arrays kept on disk, so that a picture is decoded once on a machine and not once a run.
+"""Decoded data sets kept on disk, so that a picture is decoded once on a machine and not once a run.
 
-One folder per source holds raw `.npy` files and their checksums. It is filled beside its place and then renamed, so
-a reader meets a whole entry or none, whatever number of processes write it.
+An entry is a folder for one source in one state; it holds raw `.npy` files and their checksums. It is filled beside its
+place and then renamed, so that a reader meets a whole entry or none, whatever number of processes write it.
 """
 
 import contextlib
@@ -51,12 +51,13 @@ def cached(read: Callable[[], Dataset], *, reader: str, source: Path, cache_dir:
 
     Args:
         read: reads the source; called only when the cache does not hold it.
-        reader: names the code that reads it.
-        source: a folder.
+        reader: names the code that reads it, such as "tfds-cifar10"; part of the entry's name.
+        source: a folder that exists.
         cache_dir: as in `cache_root`.
 
     Returns:
-        The data set. Labels are expected not to be randomised yet: `true_labels` are the `labels`.
+        The data set, its arrays with the shapes and types of `Split`. `read` must not have randomised labels: an entry
+        keeps `labels` alone, and they come back as `true_labels` too.
     """
     root = cache_root(cache_dir)
     family = f"{reader}-{_hash(str(source.resolve()))}-"

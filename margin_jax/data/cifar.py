@@ -1,11 +1,13 @@
-"""CIFAR-10 from the official archives: `cifar-10-batches-bin`, or the pickles of `cifar-10-batches-py`.
+"""CIFAR-10 in the three forms in which people have it, each found by `find_...` and read by `read_...`.
 
-A pickle reader that admits uint8 arrays and plain values only.
+- `cifar-10-batches-bin`, the official binary archive: rows of one label and 3072 pixels.
+- `cifar-10-batches-py`, the official pickles. A pickle can name any function and have it called while it is read;
+  `read_arrays` lets a file name just what the official ones need, uint8 arrays and plain values, and everything else
+  ends the reading before anything is called.
+- A folder that TensorFlow Datasets (TFDS) prepared, read as ArrayRecord without TensorFlow.
 
-A pickle can name any function and have it called while it is read. This one lets a file name just what the official
-`cifar-10-batches-py` files need; everything else ends the reading before anything is called.
-
-CIFAR-10 from a folder that TensorFlow Datasets prepared, read without TensorFlow.
+All give images (N, 32, 32, 3) uint8. The archives number examples in the order of their files, TFDS by the number in
+its records' `id`; whether both name the same pictures is not promised, so compare ids between runs of one source.
 """
 
 import io

@@ -1,6 +1,7 @@
-"""What every reader returns: one split of labelled images, two of them in a data set, and a hash of their content.
+"""What every reader returns: `Split`, labelled images with ids, and `Dataset`, a training and a test split.
 
-Refuses a data set that would train wrongly or fail late, and says which row or array is at fault.
+`validate_dataset` refuses one that would train wrongly or fail late and says which row or array is at fault; `digest`
+recognises the same content when a run resumes.
 """
 
 import dataclasses
@@ -60,7 +61,8 @@ def make_split(images: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = 
         ids: (N,) of any integer type, in any order; None numbers the rows 0..N-1.
 
     Returns:
-        The split, with `true_labels` equal to `labels`. Images that need no sorting are not copied.
+        The split, with `true_labels` equal to `labels`. Images that need no sorting are not copied. Nothing is checked:
+        that is `validate_dataset`'s.
     """
     labels = np.asarray(labels).astype(np.int32)
     if ids is None:

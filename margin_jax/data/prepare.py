@@ -1,6 +1,7 @@
-"""Fetches the official binary CIFAR-10 archive, checks it, and unpacks it where `load` finds it.
+"""Fetches the official binary CIFAR-10 archive, checks it, and unpacks it where `margin_jax.data.load` finds it.
 
-One file over HTTP, resumed where an earlier try stopped.
+`prepare_cifar10` is the whole of it. `download` fetches one file over HTTP, goes on where an earlier try stopped, and
+checks its MD5.
 """
 
 import hashlib

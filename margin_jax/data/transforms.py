@@ -1,6 +1,7 @@
-"""Pure changes of a data set: some of its classes, or labels replaced at random.
+"""Pure functions of a data set: some of its classes, fewer of its rows, random labels, and channel statistics.
 
-Mean and standard deviation per channel of the rows that are trained on: pure, exact, in bounded memory.
+What changes a data set returns a new one in which an example keeps its id. `channel_statistics` gives the mean and
+standard deviation by which training standardises images, taken over the rows that are trained on.
 """
 
 import dataclasses
@@ -54,7 +55,7 @@ def first_of_each_class(dataset: Dataset, count: int) -> Dataset:
     Args:
         dataset: the data set to choose from; unchanged.
         count: training rows to keep, in equal shares of the classes; the first classes have one more where it does not
-            divide.
+            divide. Classes are those of `true_labels`.
 
     Returns:
         The data set with those rows in the same order, their ids as they were; the test set is whole.

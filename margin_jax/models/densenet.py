@@ -20,7 +20,7 @@ BOTTLENECK = 4  # a bottleneck has this many times the growth
 
 
 def stem_channels(stem: int, growth: int) -> int:
-    """Channels of the first convolution.
+    """The number of channels of the first convolution.
 
     Args:
       stem: their number; 0: twice the growth.
@@ -30,7 +30,7 @@ def stem_channels(stem: int, growth: int) -> int:
 
 
 def transition_channels(channels: int, reduction: float) -> int:
-    """Channels after a transition, floor(reduction * channels).
+    """The number of channels after a transition, floor(reduction * channels), at least 1.
 
     Args:
       channels: that reach the transition.
