@@ -99,7 +99,8 @@ def _read_entry(entry: Path) -> Dataset | None:
         arrays = {name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in meta["checksums"]}
         if any(_checksum(arrays[name]) != expected for name, expected in meta["checksums"].items()):
             raise ValueError("checksums differ")
-        splits = (Split(*(arrays[f"{where}_{name}"] for name in (*_ARRAYS, "labels"))) for where in ("train", "test"))
+        splits = (Split(*(arrays[f"{split_name}_{name}"] for name in (*_ARRAYS, "labels")))
+                  for split_name in ("train", "test"))
         return Dataset(meta["name"], *splits, tuple(meta["class_names"]))
     except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
         logging.warning("the cache entry %s is damaged (%s) and will be written again", entry, error)
@@ -113,11 +114,11 @@ def _write_entry(dataset: Dataset, entry: Path) -> None:
     try:
         beside.mkdir()
         checksums = {}
-        for where, split in (("train", dataset.train), ("test", dataset.test)):
+        for split_name, split in (("train", dataset.train), ("test", dataset.test)):
             for name in _ARRAYS:
                 array = np.ascontiguousarray(getattr(split, name))
-                np.save(beside / f"{where}_{name}.npy", array, allow_pickle=False)
-                checksums[f"{where}_{name}"] = _checksum(array)
+                np.save(beside / f"{split_name}_{name}.npy", array, allow_pickle=False)
+                checksums[f"{split_name}_{name}"] = _checksum(array)
         meta = {"name": dataset.name, "class_names": list(dataset.class_names), "checksums": checksums}
         (beside / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         try:

@@ -273,8 +273,8 @@ def read_tfds(version: Path) -> Dataset:
     _check_files(version, builder)
     # The images stay encoded in TFDS and are decoded here by Pillow: a third of the time, the same pixels whether or
     # not OpenCV is installed, and no advice to install it.
-    sources = {where: builder.as_data_source(split=where, decoders={"image": tfds.decode.SkipDecoding()})
-               for where in EXAMPLES}
+    sources = {split_name: builder.as_data_source(split=split_name, decoders={"image": tfds.decode.SkipDecoding()})
+               for split_name in EXAMPLES}
     return Dataset("cifar10", _read(version, "train", sources["train"]), _read(version, "test", sources["test"]), names)
 
 
@@ -296,25 +296,25 @@ def _check_files(version: Path, builder: Any) -> None:
         stored = file_format.value if file_format else "an unknown format"
         raise _refusal(version, f"it is stored as {stored}, which only TensorFlow reads; prepare it with "
                                 "file_format='array_record'")
-    for where, count in EXAMPLES.items():
-        if where not in builder.info.splits:
-            raise _refusal(version, f"it has no split {where!r}")
-        split = builder.info.splits[where]
+    for split_name, count in EXAMPLES.items():
+        if split_name not in builder.info.splits:
+            raise _refusal(version, f"it has no split {split_name!r}")
+        split = builder.info.splits[split_name]
         lost = [path for path in map(Path, split.filepaths) if not path.is_file() or path.stat().st_size == 0]
         if lost:
             raise _refusal(version, f"{', '.join(path.name for path in lost)} is missing or empty")
         if split.num_examples != count:
-            raise _refusal(version, f"expected {count} {where} records, found {split.num_examples}")
+            raise _refusal(version, f"expected {count} {split_name} records, found {split.num_examples}")
 
 
-def _read(version: Path, where: str, source: Any) -> Split:
-    images = np.empty((EXAMPLES[where], *_SHAPE), np.uint8)
-    labels = np.full(EXAMPLES[where], -1, np.int32)
-    for record in _records(version, where, source):
+def _read(version: Path, split_name: str, source: Any) -> Split:
+    images = np.empty((EXAMPLES[split_name], *_SHAPE), np.uint8)
+    labels = np.full(EXAMPLES[split_name], -1, np.int32)
+    for record in _records(version, split_name, source):
         match = re.fullmatch(rb"\D*(\d+)", record["id"])
         number = int(match[1]) if match else -1
         if not 0 <= number < len(labels) or labels[number] >= 0:
-            raise _refusal(version, f"the {where} id {record['id']!r} is repeated or out of range")
+            raise _refusal(version, f"the {split_name} id {record['id']!r} is repeated or out of range")
         image = _decode(record["image"])
         if image is None:
             raise _refusal(version, f"the image of {record['id']!r} is no RGB picture of {_SHAPE[0]} x {_SHAPE[1]}")
@@ -322,12 +322,12 @@ def _read(version: Path, where: str, source: Any) -> Split:
     return make_split(images, labels)
 
 
-def _records(version: Path, where: str, source: Any) -> Iterator[dict]:
-    for start in range(0, EXAMPLES[where], _CHUNK):
+def _records(version: Path, split_name: str, source: Any) -> Iterator[dict]:
+    for start in range(0, EXAMPLES[split_name], _CHUNK):
         try:
-            yield from source.__getitems__(list(range(start, min(start + _CHUNK, EXAMPLES[where]))))
+            yield from source.__getitems__(list(range(start, min(start + _CHUNK, EXAMPLES[split_name]))))
         except (RuntimeError, IndexError, ValueError, OSError) as error:
-            raise _refusal(version, f"the {where} records cannot be read ({error})") from error
+            raise _refusal(version, f"the {split_name} records cannot be read ({error})") from error
 
 
 def _decode(encoded: bytes) -> np.ndarray | None:

@@ -92,22 +92,22 @@ def _read_arrays(file: Path) -> dict[str, np.ndarray]:
                          "without object arrays") from error
 
 
-def _split(arrays: dict[str, np.ndarray], where: str, file: Path) -> Split:
-    images, labels = arrays[f"{where}_images"], arrays[f"{where}_labels"]
-    ids = arrays.get(f"{where}_ids")
+def _split(arrays: dict[str, np.ndarray], split_name: str, file: Path) -> Split:
+    images, labels = arrays[f"{split_name}_images"], arrays[f"{split_name}_labels"]
+    ids = arrays.get(f"{split_name}_ids")
     if np.issubdtype(images.dtype, np.floating):
         with np.errstate(over="ignore"):  # what overflows becomes infinity, which validation reports with its id
             images = images.astype(np.float32)
     elif images.dtype != np.uint8:
-        raise InputError(f"{where}_images in {file} must be uint8 or float, got {images.dtype}; convert them with "
+        raise InputError(f"{split_name}_images in {file} must be uint8 or float, got {images.dtype}; convert them with "
                          ".astype(np.uint8) or .astype(np.float32)")
     if images.ndim == 3:
         images = images[..., None]
     for name, array in (("labels", labels), ("ids", ids)):
         if array is not None:
-            _check_integers(array, f"{where}_{name}", len(images), file)
+            _check_integers(array, f"{split_name}_{name}", len(images), file)
     if labels.size and not (_INT32.min <= labels.min() and labels.max() <= _INT32.max):
-        raise InputError(f"{where}_labels in {file} must be class numbers 0, 1, ..., got "
+        raise InputError(f"{split_name}_labels in {file} must be class numbers 0, 1, ..., got "
                          f"{labels.min()}..{labels.max()}")
     return make_split(images, labels, ids)
 

@@ -37,8 +37,8 @@ def select_classes(dataset: Dataset, classes: Sequence[str | int]) -> Dataset:
     if len(set(chosen)) != len(chosen):
         raise InputError(f"classes must not repeat, got {list(classes)}, which are the classes {chosen}")
     count = len(dataset.class_names)
-    for where, split in (("train", dataset.train), ("test", dataset.test)):
-        validate_rows(split, where, count)
+    for split_name, split in (("train", dataset.train), ("test", dataset.test)):
+        validate_rows(split, split_name, count)
     new_label = np.full(count, -1, np.int32)
     new_label[chosen] = np.arange(len(chosen), dtype=np.int32)
     return dataclasses.replace(
