@@ -21,7 +21,10 @@ WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Folder for the run folder
 
 
 def controls() -> dict[str, Any]:
-    """Configs by the name of their run folder; "full" keeps all data for as many epochs in all."""
+    """The three configs by the name of their run folder.
+
+    "smallest" is configs/quickstart.py, "random" keeps random examples, "full" all of them for as many epochs in all.
+    """
     smallest, random, full = (quickstart.get_config() for _ in range(3))
     random.compress.rule = "random"
     full.stop.after, full.compress.keep = full.compress.epochs, 0
@@ -30,7 +33,15 @@ def controls() -> dict[str, Any]:
 
 
 def table(summaries: dict[str, Any]) -> str:
-    """Test errors and drops in percentage points, final epoch against final epoch."""
+    """The table that the demonstration prints.
+
+    Args:
+      summaries: summary.json of the three runs, by the names of `controls`.
+
+    Returns:
+      Lines without a last newline: of each run its examples kept, its test error in percent at the final epoch, and the
+      drop against "full" in percentage points; one sentence if the data were not separated in time.
+    """
     start, reference = summaries["smallest"]["at_separation"], summaries["full"]["final"]["test_error"]
     if start is None or summaries["smallest"]["removal"] is None:
         return "The data were not separated in time, so that nothing was removed."

@@ -1,5 +1,8 @@
-"""Draws the figures of a run folder: python launch/plot.py --workdir=DIR [--figures=curves,histogram]."""
+"""Draws the figures and tables of a work folder, of any job, finished or not.
 
+python launch/plot.py --workdir=DIR                             all figures of its job
+python launch/plot.py --workdir=DIR --figures=curves,histogram  some of them
+"""
 
 import _path  # noqa: F401
 from absl import flags

@@ -1,4 +1,4 @@
-"""What every launch script shares: flags, user errors without a traceback, and where the process starts."""
+"""What every launch script shares: its flags, the reading of its config, and errors of users without a traceback."""
 
 import re
 import sys
@@ -33,9 +33,9 @@ def _parse(argv: list[str]) -> list[str]:
         if "ml_collections" not in traceback.extract_tb(error.__traceback__)[-1].filename:
             raise
         unknown = re.search(r'Did you mean "(.+)" instead of "(.+)"', str(error))
-        said = f"there is no key {unknown[2]!r}; the nearest is {unknown[1]!r}" if unknown else " ".join(
+        problem = f"there is no key {unknown[2]!r}; the nearest is {unknown[1]!r}" if unknown else " ".join(
             str(error).split())
-        _fail(f"error: config: {said}", 2)
+        _fail(f"error: config: {problem}", 2)
     raise AssertionError("not reached")
 
 
@@ -44,6 +44,10 @@ def job_flags(example: str) -> tuple[flags.FlagHolder, flags.FlagHolder, flags.F
 
     Args:
       example: a config that the help names, such as "configs/fig05.py".
+
+    Returns:
+      The holders of --config, --workdir and --figures; their `value` is read after absl has parsed the flags, the
+      config by `read_config`.
     """
     config = config_flags.DEFINE_config_file("config", None, f"Experiment, for instance {example}; override a value "
                                              "with --config.key=value.")
@@ -55,7 +59,17 @@ def job_flags(example: str) -> tuple[flags.FlagHolder, flags.FlagHolder, flags.F
 
 
 def read_config(holder: flags.FlagHolder) -> Any:
-    """The config of a `--config` flag; raises InputError where its file cannot be read."""
+    """The config of a `--config` flag, with the overrides of the command line.
+
+    Args:
+      holder: of `job_flags`.
+
+    Returns:
+      The `ml_collections.ConfigDict`.
+
+    Raises:
+      InputError: the file cannot be read. An error inside the file passes through.
+    """
     try:
         return holder.value
     except OSError as error:

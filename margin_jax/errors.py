@@ -1,7 +1,4 @@
-"""Errors with a message for the user instead of a traceback.
-
-`nearest` says what a mistyped name was most likely meant to be.
-"""
+"""The two errors whose message is for the user, shown without a traceback, and `nearest` for a mistyped name."""
 
 import difflib
 from collections.abc import Iterable

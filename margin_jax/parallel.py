@@ -1,9 +1,12 @@
-"""One network on several devices: every device has all data and parameters and computes its share of a step's rows.
+"""Rows shared out in two ways: among devices, and in pieces that one device computes one after the other.
 
-On a CPU the devices are single threads. An operation of this network lasts a few hundred microseconds, too little to be
-split between threads; half of the rows of a step is not (docs/performance.md).
+Devices: every device has all data and parameters and computes its share of a step's rows; their sums are then added. On
+a CPU the devices are single threads: an operation of a small network lasts a few hundred microseconds, too little to be
+split between threads, but half of the rows of a step is not (docs/performance.md). `compile_on` compiles a function for
+the devices of a `row_mesh`; inside it, `share_of` and `total` divide and add up. A mesh None means one device.
 
-Row-wise functions go over long arrays in pieces of a fixed size: bounded memory, no dropped remainder.
+Pieces: `map_pieces` and `sum_pieces` go over long arrays a fixed number of rows at a time, in bounded memory and
+without dropping a remainder.
 """
 
 from collections.abc import Callable
@@ -15,11 +18,14 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-ROWS = "rows"
+ROWS = "rows"  # name of the one axis of a mesh
 
 
 def row_mesh(count: int) -> Mesh | None:
     """The first `count` devices of this process as one axis ROWS; None for one device, which needs no mesh.
+
+    Args:
+      count: devices, in 1..the number that the process has.
 
     Raises:
       ValueError: fewer devices than `count`.
@@ -36,12 +42,30 @@ def size_of(mesh: Mesh | None) -> int:
 
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
-    """The arrays of a pytree on every device of the mesh, or on the default device without one."""
+    """Puts the arrays of a pytree on every device of the mesh, or on the default device without one.
+
+    Args:
+      tree: pytree of arrays, of NumPy or JAX.
+      mesh: of `row_mesh`.
+
+    Returns:
+      The pytree with JAX arrays of the same shapes and types.
+    """
     return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec()))
 
 
 def share_of(start: jax.Array, stop: jax.Array, mesh: Mesh | None) -> tuple[jax.Array, jax.Array]:
-    """The part [first, last) of a step's rows [start, stop) that this device computes; it may be empty."""
+    """The part of a step's rows that this device computes; call it inside a function of `compile_on`.
+
+    Args:
+      start: () int32, first row of the step.
+      stop: () int32, the row after its last one, >= start.
+      mesh: the one that the function is compiled for.
+
+    Returns:
+      first, last: () int32; this device computes rows first..last - 1. The shares are as equal as a whole number of
+      rows allows, in the order of devices; the last ones may be shorter or empty.
+    """
     if mesh is None:
         return start, stop
     share = -(-(stop - start) // mesh.size)
@@ -50,7 +74,17 @@ def share_of(start: jax.Array, stop: jax.Array, mesh: Mesh | None) -> tuple[jax.
 
 
 def total(tree: Any, mesh: Mesh | None) -> Any:
-    """Sums a pytree of float32 over the devices as one vector: each exchange costs tens of microseconds on CPU."""
+    """Sums a pytree over the devices as one vector; call it inside a function of `compile_on`.
+
+    One vector, since each exchange costs tens of microseconds on a CPU.
+
+    Args:
+      tree: pytree of float32 arrays, this device's part of each sum.
+      mesh: the one that the function is compiled for.
+
+    Returns:
+      The pytree with the sums, on all devices the same; the pytree itself without a mesh.
+    """
     if mesh is None:
         return tree
     leaves, structure = jax.tree.flatten(tree)

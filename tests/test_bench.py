@@ -20,8 +20,12 @@ class Clock:
     """A clock that work moves forward; every call is slower than the last, as on a machine that drifts."""
 
     def __init__(self, monkeypatch):
-        self.now, self.drift, self.calls = 0.0, 1.0, []
-        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
+        self.now, self.drift, self.calls, self.reads = 0.0, 1.0, [], 0
+        monkeypatch.setattr(timing.time, "perf_counter", self.read)
+
+    def read(self):
+        self.reads += 1
+        return self.now
 
     def work(self, name, duration):
         def call():
@@ -33,24 +37,25 @@ class Clock:
 
 def test_pairs_alternate_and_drift_cancels(monkeypatch):
     clock = Clock(monkeypatch)
-    found = timing.compare(clock.work("ours", 1.0), clock.work("theirs", 2.0), 8)
+    pairing = timing.compare(clock.work("ours", 1.0), clock.work("theirs", 2.0), 8)
     assert clock.calls[4 + 2:] == ["ours", "theirs", "theirs", "ours"] * 4  # after warm-up and counting of calls
-    np.testing.assert_allclose(found.ratio, 0.5, rtol=0.011)
-    assert found.low <= found.ratio <= found.high < 0.51 and found.ours < found.theirs
+    np.testing.assert_allclose(pairing.ratio, 0.5, rtol=0.011)
+    assert pairing.low <= pairing.ratio <= pairing.high < 0.51 and pairing.ours < pairing.theirs
 
 
 def test_short_work_is_repeated_within_a_sample(monkeypatch):
     clock = Clock(monkeypatch)
     clock.work("once", timing.SHORTEST / 10)()
-    found = timing.compare(clock.work("ours", timing.SHORTEST / 10), clock.work("theirs", 1.0), 1)
+    pairing = timing.compare(clock.work("ours", timing.SHORTEST / 10), clock.work("theirs", 1.0), 1)
     assert 8 <= clock.calls.count("ours") - 3 <= 10 and clock.calls.count("theirs") == 4
-    assert found.ours < timing.SHORTEST / 5
+    assert pairing.ours < timing.SHORTEST / 5
 
 
 def test_the_fastest_variant_is_the_one_with_the_smallest_median(monkeypatch):
     clock = Clock(monkeypatch)
     variants = {name: clock.work(name, duration) for name, duration in (("a", 3.0), ("b", 1.0), ("c", 2.0))}
     assert timing.fastest(variants, 3) == ("b", variants["b"])
+    assert clock.reads == 2 * 3 * 3  # before and after each call that is timed
 
 
 def test_rows_are_saved_as_json_and_markdown_and_misses_are_marked(tmp_path):
@@ -89,9 +94,11 @@ def test_a_pattern_that_names_nothing_is_refused():
 
 
 def test_a_missing_pytorch_is_named_before_anything_is_measured(monkeypatch):
-    monkeypatch.setattr(cases.importlib.util, "find_spec", lambda name: None)
+    asked = []
+    monkeypatch.setattr(cases.importlib.util, "find_spec", asked.append)  # returns None: no such package
     with pytest.raises(InputError, match="PyTorch is not installed; pip install"):
         cases.need_torch()
+    assert asked == ["torch"]
 
 
 @pytest.mark.slow

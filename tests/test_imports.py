@@ -59,10 +59,10 @@ def test_imports_run_one_way(path):
     if path.name == "__init__.py":
         assert not list(imported(path))  # only the package's own face shows names
         return
-    own = room_of(path)
+    room = room_of(path)
     assert not {name.split(".")[0] for name in imported(path)} & {"launch", "plots", "configs", "tests"}
-    within = {own} if "." not in own else set()
-    assert not forbidden(ours(path), MAY_IMPORT[own] | {"errors"} | within)
+    within = {room} if "." not in room else set()
+    assert not forbidden(ours(path), MAY_IMPORT[room] | {"errors"} | within)
 
 
 def test_a_forbidden_import_is_seen(tmp_path):

@@ -1,1 +1,1 @@
-"""Ratios against PyTorch and against ourselves, measured in one run; see launch/benchmark.py."""
+"""How long the library's work takes, as ratios against PyTorch and against itself; see launch/benchmark.py."""

@@ -1,8 +1,8 @@
-"""What the benchmark compares: each case knows how to set up both sides and what ratio is wanted.
+"""The benchmark: what it compares, how the cases are run, and the table that they leave.
 
-benchmark.json and the same as a Markdown table.
-
-Runs cases in processes of their own, since what JAX is told before it starts holds for a whole process.
+A `Case` knows how to set up both sides, ours and theirs, and what ratio of their times is wanted. `measure_all` runs
+each in a process of its own, since what JAX is told before it starts holds for a whole process. A row of the result is
+a dictionary; `save` writes all rows as benchmark.json and the same as a Markdown table.
 """
 
 import functools
@@ -22,11 +22,11 @@ from margin_jax.bench import ours
 from margin_jax.bench.timing import Pairing, Work, compare, fastest
 from margin_jax.errors import InputError
 
-# Examples in an epoch, by batch size; 0 is full gradient descent.
+# By batch size, 0 for full gradient descent: examples in an epoch, and the ratio wanted, alone and of many networks.
 ROWS = {1: 200, 10: 1000, 20: 2000, 50: 5000, 250: 5000, 0: 5000}
 WANTED = {1: 0.2, 10: 0.7, 50: 0.7, 250: 0.7, 0: 0.7}
 WANTED_NETWORKS = {1: 0.1, 50: 0.5}
-ALL = 50_000
+ALL = 50_000  # examples of CIFAR-10
 
 
 class Effort(NamedTuple):
@@ -37,7 +37,7 @@ class Effort(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A pairing and what `theirs` was."""
+    """A pairing, and in words what `theirs` was: the fastest variant of PyTorch, or another way of ours."""
 
     pairing: Pairing
     against: str
@@ -113,12 +113,12 @@ def _kept(kept: int, effort: Effort) -> Result:
 
 
 def _devices(batch: int, batch_norm: bool, effort: Effort) -> Result:
-    two, one = (ours.epoch(ROWS[batch], batch, batch_norm, devices=devices) for devices in (2, 1))
-    return Result(compare(two, one, effort.pairs), "ours, one device")
+    on_two, on_one = (ours.epoch(ROWS[batch], batch, batch_norm, devices=devices) for devices in (2, 1))
+    return Result(compare(on_two, on_one, effort.pairs), "ours, one device")
 
 
 def all_cases() -> list[Case]:
-    """Every comparison that one process can make; those of whole processes are in `startup`."""
+    """Every comparison that one process can make; starts of whole processes are `timing.compare_starts`."""
     bind = functools.partial
     cases = [Case(f"train: {_title(batch, norm)}", WANTED[batch], batch, bind(_train, batch, norm),
                   not norm and batch in (1, 50)) for norm in (False, True) for batch in WANTED]
@@ -140,13 +140,32 @@ def all_cases() -> list[Case]:
 
 
 def make_row(name: str, pairing: Pairing, wanted: float | None, against: str) -> dict[str, Any]:
-    """A row as it is saved: seconds of one call (of one network's part, for many), ratio with its quartiles."""
+    """A row as it is saved.
+
+    Args:
+      name: of the case.
+      pairing: its times and ratios.
+      wanted: the ratio aimed at, None where none is.
+      against: what `theirs` was, in words.
+
+    Returns:
+      name, ours_seconds and theirs_seconds of one call (of one network's part, for many), ratio with its quartiles low
+      and high, wanted, and theirs, the words.
+    """
     return {"name": name, "ours_seconds": pairing.ours, "theirs_seconds": pairing.theirs, "ratio": pairing.ratio,
             "low": pairing.low, "high": pairing.high, "wanted": wanted, "theirs": against}
 
 
 def markdown(rows: list[dict[str, Any]], machine: dict[str, str]) -> str:
-    """The table, with a mark in the rows whose ratio is not the one wanted."""
+    """The table in Markdown, with a mark in the rows whose ratio is above the one wanted.
+
+    Args:
+      rows: of `make_row`.
+      machine: of `describe_machine`, the line below the table.
+
+    Returns:
+      Lines, the last one ended; times are in milliseconds.
+    """
     lines = ["| work | ours, ms | theirs, ms | ratio (quartiles) | wanted | theirs is |", "|---|---|---|---|---|---|"]
     for row in rows:
         wanted = "" if row["wanted"] is None else f"≤ {row['wanted']:g}"
@@ -158,7 +177,13 @@ def markdown(rows: list[dict[str, Any]], machine: dict[str, str]) -> str:
 
 
 def save(folder: pathlib.Path, rows: list[dict[str, Any]], machine: dict[str, str]) -> None:
-    """Writes benchmark.json and benchmark.md; call after every row, so that nothing measured is lost."""
+    """Writes benchmark.json and benchmark.md; call after every row, so that nothing measured is lost.
+
+    Args:
+      folder: made if need be; both files are replaced.
+      rows: of `make_row`, all so far.
+      machine: of `describe_machine`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     content = {"machine": machine, "rows": rows}
     (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -172,7 +197,18 @@ def need_torch() -> None:
 
 
 def chosen(patterns: list[str], quick: bool) -> list[Case]:
-    """The cases whose names contain one of the patterns, all for none; InputError if there is nothing to measure."""
+    """The cases to measure.
+
+    Args:
+      patterns: parts of names, of which a case must contain one; empty for all.
+      quick: only the cases of --quick.
+
+    Returns:
+      The cases in the order of `all_cases`; empty if the patterns name starts of whole processes alone.
+
+    Raises:
+      InputError: there is nothing to measure; the message lists all names.
+    """
     cases = [case for case in all_cases() if (case.quick or not quick)
              and (not patterns or any(pattern in case.name for pattern in patterns))]
     if not cases and not wants_start(patterns, quick):
@@ -182,20 +218,32 @@ def chosen(patterns: list[str], quick: bool) -> list[Case]:
 
 
 def wants_start(patterns: list[str], quick: bool) -> bool:
-    """Whether starts of whole processes are to be measured."""
+    """Whether starts of whole processes are to be measured; arguments as of `chosen`."""
     names = "start: cold, warm, to the first epoch"
     return not quick and (not patterns or any(pattern in names for pattern in patterns))
 
 
 def measure_here(case: Case, effort: Effort) -> dict[str, Any]:
-    """One case in this process, which has not used JAX yet; returns its row."""
+    """Measures one case in this process, which must not have used JAX yet; returns its row, of `make_row`."""
     backend.prepare(case.batch_size)
     result = case.measure(effort)
     return make_row(case.name, result.pairing, case.wanted, result.against)
 
 
 def measure_all(root: pathlib.Path, cases: list[Case], effort: Effort) -> Iterator[dict[str, Any]]:
-    """One case after another, each in a fresh process; a case that fails stops the benchmark with its error."""
+    """Measures one case after another, each in a fresh process.
+
+    Args:
+      root: the project's folder, which holds launch/benchmark.py.
+      cases: what to measure.
+      effort: how long.
+
+    Yields:
+      The row of each case, of `make_row`, as soon as it is measured.
+
+    Raises:
+      subprocess.CalledProcessError: a case failed; its process has printed why.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
             path = pathlib.Path(folder) / "row.json"
@@ -206,7 +254,7 @@ def measure_all(root: pathlib.Path, cases: list[Case], effort: Effort) -> Iterat
 
 
 def describe_machine() -> dict[str, str]:
-    """What the figures were measured on."""
+    """What the times were measured on: device, processor, cores, and versions of Python, JAX and PyTorch."""
     import jax
 
     from margin_jax.bench import pytorch

@@ -1,4 +1,8 @@
-"""Our side of the benchmark: the library's own functions, as `runs` calls them."""
+"""Our side of the benchmark: the library's own functions, called as `margin_jax.experiments` calls them.
+
+Each function sets up one piece of work, with data and parameters on the device, and returns it as a `Work`, a call that
+comes back when the results are there. Images are 32 x 32 x 3 with ten classes, the network is the default ConvNet.
+"""
 
 import functools
 from typing import Any
@@ -23,7 +27,11 @@ SHAPE = (32, 32, 3)
 
 @functools.cache
 def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random pictures of CIFAR's shape and labels of ten classes: times do not depend on what is in them."""
+    """Random pictures of CIFAR's shape, since times do not depend on what is in them.
+
+    Returns:
+      (N, 32, 32, 3) uint8 and labels (N,) int32 in 0..9, for N = `count`; the same at every call.
+    """
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (count, *SHAPE), dtype=np.uint8), rng.integers(0, 10, count).astype(np.int32)
 
@@ -52,6 +60,12 @@ def epoch(count: int, batch: int, batch_norm: bool, kept: int = 0, devices: int 
       batch_norm: after each convolution.
       kept: rows of the mask that are true, 0 for all.
       devices: 0 for the library's own choice.
+
+    Returns:
+      The work; every call trains on from where the last one ended.
+
+    Raises:
+      ValueError: more devices than the process has.
     """
     mesh, optimizer, kept = _mesh(batch, devices), make_optimizer("sgd", 0.001), kept or count
     network = _network(batch_norm, mesh)
@@ -68,7 +82,7 @@ def epoch(count: int, batch: int, batch_norm: bool, kept: int = 0, devices: int 
 
 
 def margin_pass(count: int, batch_norm: bool) -> Work:
-    """Margins and losses of all examples."""
+    """Margins and losses of N = `count` examples, in evaluation mode."""
     mesh, optimizer = _mesh(0, 0), make_optimizer("sgd", 0.001)
     network = _network(batch_norm, mesh)
     evaluate = make_evaluate(network, backend.evaluation_piece(jax.default_backend()), mesh)
@@ -77,7 +91,7 @@ def margin_pass(count: int, batch_norm: bool) -> Work:
 
 
 def forward_pass(count: int, batch_norm: bool) -> Work:
-    """Logits of all examples and nothing else."""
+    """Logits of N = `count` examples, in evaluation mode, and nothing else."""
     mesh, optimizer = _mesh(0, 0), make_optimizer("sgd", 0.001)
     network, piece = _network(batch_norm, mesh), backend.evaluation_piece(jax.default_backend())
     share = count // size_of(mesh)
@@ -94,11 +108,17 @@ def forward_pass(count: int, batch_norm: bool) -> Work:
 
 
 def networks_together(networks: int, count: int, batch: int) -> Work:
-    """One epoch of many networks without BatchNorm in one program."""
+    """One epoch of many networks without BatchNorm in one program.
+
+    Args:
+      networks: how many.
+      count: N, examples that each is trained on.
+      batch: rows per step, 0 for all.
+    """
     network, optimizer = _network(False, mapped=True), make_optimizer("sgd", 0.001)
     backend = jax.default_backend()
     ensemble = make_ensemble(network, optimizer, False, evaluation_piece(backend),
-                                  jax.local_devices()[:networks], ensemble_mapping(backend))
+                             jax.local_devices()[:networks], ensemble_mapping(backend))
     plan, rows = make_plan(batch, count, training_piece(backend), False)
     data = _examples(count)
     examples, rows = ensemble.copy((data._replace(labels=np.int32(0)), np.int32(rows)))

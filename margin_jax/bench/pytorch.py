@@ -20,12 +20,12 @@ WIDTHS = (16, 32, 64, 128)
 
 
 def device() -> str:
-    """The GPU where torch finds one."""
+    """The name of torch's device: cuda where it sees a GPU, else cpu."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def versions() -> dict[str, str]:
-    """What identifies the other side of the comparison."""
+    """What identifies PyTorch in the result: its version, threads and device."""
     return {"torch": torch.__version__, "torch_threads": str(torch.get_num_threads()), "torch_device": device()}
 
 
@@ -35,7 +35,13 @@ def _finish() -> None:
 
 
 def make_network(batch_norm: bool, size: int = 32, channels: int = 3) -> nn.Module:
-    """The ConvNet of `models.convnet` on `size` x `size` images with 10 classes."""
+    """The ConvNet of `margin_jax.models.convnet` with its default widths and 10 classes, on the device.
+
+    Args:
+      batch_norm: after each convolution.
+      size: H = W of the images.
+      channels: of the images.
+    """
     layers, inputs = [], channels
     for width in WIDTHS:
         layers += [nn.Conv2d(inputs, width, 3, 2, 1, bias=False), *([nn.BatchNorm2d(width)] if batch_norm else []),
@@ -45,7 +51,16 @@ def make_network(batch_norm: bool, size: int = 32, channels: int = 3) -> nn.Modu
 
 
 def tensors(images: np.ndarray, labels: np.ndarray, memory_format: torch.memory_format) -> tuple[torch.Tensor, ...]:
-    """Standardised images and labels on the device."""
+    """Standardised images and labels on the device.
+
+    Args:
+      images: (N, H, W, C) uint8.
+      labels: (N,) integer.
+      memory_format: one of `FORMATS`.
+
+    Returns:
+      (N, C, H, W) float32 in that memory format, and (N,) int64.
+    """
     x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 120) / 60
     return x.to(device()).contiguous(memory_format=memory_format), torch.from_numpy(labels).long().to(device())
 
@@ -89,18 +104,18 @@ def _forward(images: np.ndarray, labels: np.ndarray, rows: int, batch_norm: bool
 
 
 def _working(variants: dict[str, Callable[[], Work]]) -> dict[str, Work]:
-    found = {}
+    working = {}
     for name, make in variants.items():
         torch.compiler.reset()  # or the limit on recompilations makes a later variant run eagerly
         try:
-            found[name] = make()
-            found[name]()
+            working[name] = make()
+            working[name]()
         except Exception as error:
             if "compile" not in name:
                 raise
             print(f"PyTorch's variant {name!r} does not work here: {type(error).__name__}", file=sys.stderr)
-            found.pop(name, None)
-    return found
+            working.pop(name, None)
+    return working
 
 
 def epochs(images: np.ndarray, labels: np.ndarray, batch: int, batch_norm: bool, compiled: bool) -> dict[str, Work]:
@@ -112,6 +127,9 @@ def epochs(images: np.ndarray, labels: np.ndarray, batch: int, batch_norm: bool,
       batch: rows per step, 0 for all.
       batch_norm: after each convolution.
       compiled: whether to try torch.compile beside eager execution.
+
+    Returns:
+      By the variant's name, such as "nhwc, compile", the work of one epoch; a compiled variant that fails is left out.
     """
     return _working({f"{name}{', compile' if c else ''}": functools.partial(_epoch, images, labels, batch, batch_norm,
                                                                             FORMATS[name], c)
@@ -119,7 +137,10 @@ def epochs(images: np.ndarray, labels: np.ndarray, batch: int, batch_norm: bool,
 
 
 def forwards(images: np.ndarray, labels: np.ndarray, batch_norm: bool, compiled: bool) -> dict[str, Work]:
-    """One pass over all images in inference mode, by variant; arguments as of `epochs`."""
+    """One pass over all images in inference mode, by variant, such as "500 nchw" for 500 rows at a time.
+
+    Arguments and what fails are as in `epochs`.
+    """
     return _working({f"{rows} {name}{', compile' if c else ''}": functools.partial(
         _forward, images, labels, rows, batch_norm, FORMATS[name], c)
         for rows, name, c in itertools.product((100, 500), FORMATS, (False, True) if compiled else (False,))})

@@ -1,6 +1,7 @@
-"""Two pieces of work timed in turn, so that a machine whose speed drifts slows both alike.
+"""Wall-clock times of two sides in turn, so that a machine whose speed drifts slows both alike.
 
-From the start of a process to the first finished epoch of the quickstart network, as a user waits for it.
+`compare` times two pieces of work within this process. `compare_starts` times whole processes, from their start to the
+first finished epoch of the quickstart network, as a user waits for it.
 """
 
 import pathlib
@@ -28,7 +29,7 @@ class Pairing(NamedTuple):
 
 
 def seconds(work: Work, calls: int = 1) -> float:
-    """Wall seconds of one call, averaged over `calls`."""
+    """Wall seconds of one call, the mean over `calls` >= 1 of them."""
     start = time.perf_counter()
     for _ in range(calls):
         work()
@@ -62,7 +63,15 @@ def compare(ours: Work, theirs: Work, pairs: int) -> Pairing:
 
 
 def fastest(variants: dict[str, Work], rounds: int) -> tuple[str, Work]:
-    """The variant of the smallest median time over `rounds` calls in turn, after two calls to warm up."""
+    """The variant of the smallest median time over some calls in turn, after two calls to warm up.
+
+    Args:
+      variants: work by name, one at least.
+      rounds: timed calls of each, >= 1.
+
+    Returns:
+      Its name and work.
+    """
     for work in variants.values():
         work()
         work()
@@ -74,7 +83,8 @@ def fastest(variants: dict[str, Work], rounds: int) -> tuple[str, Work]:
     return best, variants[best]
 
 
-LIMIT = 300.0  # seconds
+LIMIT = 300.0  # seconds that a start may take
+# PyTorch's side of a start: import and one epoch of the same network on as many of scikit-learn's scans.
 PYTORCH = """
 import sys, numpy as np, torch
 from sklearn.datasets import load_digits
@@ -125,7 +135,11 @@ def compare_starts(root: pathlib.Path, env: Mapping[str, str], pairs: int) -> di
       pairs: >= 1.
 
     Returns:
-      By the row's name; ours includes data, checkpoint and record, PyTorch's epoch does not.
+      By the row's name, in seconds; ours includes data, checkpoint and record, PyTorch's epoch does not.
+
+    Raises:
+      RuntimeError: ours ended, or took longer than `LIMIT`, before it had recorded an epoch.
+      subprocess.CalledProcessError: PyTorch's side failed.
     """
     times = []
     with tempfile.TemporaryDirectory() as folder:

@@ -1,1 +1,1 @@
-"""Data sets: one `Split(images, labels, ids, true_labels)` for every source."""
+"""Data sets: every source becomes one `Dataset` of two `Split(images, labels, ids, true_labels)`; NumPy alone."""

@@ -1,7 +1,7 @@
-"""Decoded arrays kept on disk, so that a picture is decoded once on a machine and not once a run.
+"""Decoded data sets kept on disk, so that a picture is decoded once on a machine and not once a run.
 
-One folder per source holds raw `.npy` files and their checksums. It is filled beside its place and then renamed, so
-a reader meets a whole entry or none, whatever number of processes write it.
+An entry is a folder for one source in one state; it holds raw `.npy` files and their checksums. It is filled beside its
+place and then renamed, so that a reader meets a whole entry or none, whatever number of processes write it.
 """
 
 import contextlib
@@ -51,12 +51,13 @@ def cached(read: Callable[[], Dataset], *, reader: str, source: Path, cache_dir:
 
     Args:
         read: reads the source; called only when the cache does not hold it.
-        reader: names the code that reads it.
-        source: a folder.
+        reader: names the code that reads it, such as "tfds-cifar10"; part of the entry's name.
+        source: a folder that exists.
         cache_dir: as in `cache_root`.
 
     Returns:
-        The data set. Labels are expected not to be randomised yet: `true_labels` are the `labels`.
+        The data set, its arrays with the shapes and types of `Split`. `read` must not have randomised labels: an entry
+        keeps `labels` alone, and they come back as `true_labels` too.
     """
     root = cache_root(cache_dir)
     family = f"{reader}-{_hash(str(source.resolve()))}-"
@@ -98,7 +99,8 @@ def _read_entry(entry: Path) -> Dataset | None:
         arrays = {name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in meta["checksums"]}
         if any(_checksum(arrays[name]) != expected for name, expected in meta["checksums"].items()):
             raise ValueError("checksums differ")
-        splits = (Split(*(arrays[f"{where}_{name}"] for name in (*_ARRAYS, "labels"))) for where in ("train", "test"))
+        splits = (Split(*(arrays[f"{split_name}_{name}"] for name in (*_ARRAYS, "labels")))
+                  for split_name in ("train", "test"))
         return Dataset(meta["name"], *splits, tuple(meta["class_names"]))
     except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
         logging.warning("the cache entry %s is damaged (%s) and will be written again", entry, error)
@@ -112,11 +114,11 @@ def _write_entry(dataset: Dataset, entry: Path) -> None:
     try:
         beside.mkdir()
         checksums = {}
-        for where, split in (("train", dataset.train), ("test", dataset.test)):
+        for split_name, split in (("train", dataset.train), ("test", dataset.test)):
             for name in _ARRAYS:
                 array = np.ascontiguousarray(getattr(split, name))
-                np.save(beside / f"{where}_{name}.npy", array, allow_pickle=False)
-                checksums[f"{where}_{name}"] = _checksum(array)
+                np.save(beside / f"{split_name}_{name}.npy", array, allow_pickle=False)
+                checksums[f"{split_name}_{name}"] = _checksum(array)
         meta = {"name": dataset.name, "class_names": list(dataset.class_names), "checksums": checksums}
         (beside / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         try:

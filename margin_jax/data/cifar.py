@@ -1,11 +1,13 @@
-"""CIFAR-10 from the official archives: `cifar-10-batches-bin`, or the pickles of `cifar-10-batches-py`.
+"""CIFAR-10 in the three forms in which people have it, each found by `find_...` and read by `read_...`.
 
-A pickle reader that admits uint8 arrays and plain values only.
+- `cifar-10-batches-bin`, the official binary archive: rows of one label and 3072 pixels.
+- `cifar-10-batches-py`, the official pickles. A pickle can name any function and have it called while it is read;
+  `read_arrays` lets a file name just what the official ones need, uint8 arrays and plain values, and everything else
+  ends the reading before anything is called.
+- A folder that TensorFlow Datasets (TFDS) prepared, read as ArrayRecord without TensorFlow.
 
-A pickle can name any function and have it called while it is read. This one lets a file name just what the official
-`cifar-10-batches-py` files need; everything else ends the reading before anything is called.
-
-CIFAR-10 from a folder that TensorFlow Datasets prepared, read without TensorFlow.
+All give images (N, 32, 32, 3) uint8. The archives number examples in the order of their files, TFDS by the number in
+its records' `id`; whether both name the same pictures is not promised, so compare ids between runs of one source.
 """
 
 import io
@@ -149,8 +151,8 @@ def _read_batches(folder: Path, names: tuple[str, ...], reader: Callable[[Path],
     lengths = [len(labels) for _, labels in batches]
     official = _OFFICIAL_ROWS in lengths
     if len(set(lengths if official else lengths[:-1])) != 1:
-        found = ", ".join(f"{name} {length}" for name, length in zip(names, lengths))
-        raise InputError(f"the batches of {folder} should have equally many rows, found {found}; a shorter one is cut "
+        counts = ", ".join(f"{name} {length}" for name, length in zip(names, lengths))
+        raise InputError(f"the batches of {folder} should have equally many rows, found {counts}; a shorter one is cut "
                          "short: unpack the archive again")
     return batches
 
@@ -271,8 +273,8 @@ def read_tfds(version: Path) -> Dataset:
     _check_files(version, builder)
     # The images stay encoded in TFDS and are decoded here by Pillow: a third of the time, the same pixels whether or
     # not OpenCV is installed, and no advice to install it.
-    sources = {where: builder.as_data_source(split=where, decoders={"image": tfds.decode.SkipDecoding()})
-               for where in EXAMPLES}
+    sources = {split_name: builder.as_data_source(split=split_name, decoders={"image": tfds.decode.SkipDecoding()})
+               for split_name in EXAMPLES}
     return Dataset("cifar10", _read(version, "train", sources["train"]), _read(version, "test", sources["test"]), names)
 
 
@@ -291,28 +293,28 @@ def _refusal(version: Path, problem: str) -> InputError:
 def _check_files(version: Path, builder: Any) -> None:
     file_format = builder.info.file_format
     if file_format is None or file_format.value != "array_record":
-        found = file_format.value if file_format else "an unknown format"
-        raise _refusal(version, f"it is stored as {found}, which only TensorFlow reads; prepare it with "
+        stored = file_format.value if file_format else "an unknown format"
+        raise _refusal(version, f"it is stored as {stored}, which only TensorFlow reads; prepare it with "
                                 "file_format='array_record'")
-    for where, count in EXAMPLES.items():
-        if where not in builder.info.splits:
-            raise _refusal(version, f"it has no split {where!r}")
-        split = builder.info.splits[where]
+    for split_name, count in EXAMPLES.items():
+        if split_name not in builder.info.splits:
+            raise _refusal(version, f"it has no split {split_name!r}")
+        split = builder.info.splits[split_name]
         lost = [path for path in map(Path, split.filepaths) if not path.is_file() or path.stat().st_size == 0]
         if lost:
             raise _refusal(version, f"{', '.join(path.name for path in lost)} is missing or empty")
         if split.num_examples != count:
-            raise _refusal(version, f"expected {count} {where} records, found {split.num_examples}")
+            raise _refusal(version, f"expected {count} {split_name} records, found {split.num_examples}")
 
 
-def _read(version: Path, where: str, source: Any) -> Split:
-    images = np.empty((EXAMPLES[where], *_SHAPE), np.uint8)
-    labels = np.full(EXAMPLES[where], -1, np.int32)
-    for record in _records(version, where, source):
+def _read(version: Path, split_name: str, source: Any) -> Split:
+    images = np.empty((EXAMPLES[split_name], *_SHAPE), np.uint8)
+    labels = np.full(EXAMPLES[split_name], -1, np.int32)
+    for record in _records(version, split_name, source):
         match = re.fullmatch(rb"\D*(\d+)", record["id"])
         number = int(match[1]) if match else -1
         if not 0 <= number < len(labels) or labels[number] >= 0:
-            raise _refusal(version, f"the {where} id {record['id']!r} is repeated or out of range")
+            raise _refusal(version, f"the {split_name} id {record['id']!r} is repeated or out of range")
         image = _decode(record["image"])
         if image is None:
             raise _refusal(version, f"the image of {record['id']!r} is no RGB picture of {_SHAPE[0]} x {_SHAPE[1]}")
@@ -320,12 +322,12 @@ def _read(version: Path, where: str, source: Any) -> Split:
     return make_split(images, labels)
 
 
-def _records(version: Path, where: str, source: Any) -> Iterator[dict]:
-    for start in range(0, EXAMPLES[where], _CHUNK):
+def _records(version: Path, split_name: str, source: Any) -> Iterator[dict]:
+    for start in range(0, EXAMPLES[split_name], _CHUNK):
         try:
-            yield from source.__getitems__(list(range(start, min(start + _CHUNK, EXAMPLES[where]))))
+            yield from source.__getitems__(list(range(start, min(start + _CHUNK, EXAMPLES[split_name]))))
         except (RuntimeError, IndexError, ValueError, OSError) as error:
-            raise _refusal(version, f"the {where} records cannot be read ({error})") from error
+            raise _refusal(version, f"the {split_name} records cannot be read ({error})") from error
 
 
 def _decode(encoded: bytes) -> np.ndarray | None:

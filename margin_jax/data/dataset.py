@@ -1,6 +1,7 @@
-"""What every reader returns: one split of labelled images, two of them in a data set, and a hash of their content.
+"""What every reader returns: `Split`, labelled images with ids, and `Dataset`, a training and a test split.
 
-Refuses a data set that would train wrongly or fail late, and says which row or array is at fault.
+`validate_dataset` refuses one that would train wrongly or fail late and says which row or array is at fault; `digest`
+recognises the same content when a run resumes.
 """
 
 import dataclasses
@@ -67,7 +68,8 @@ def make_split(images: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = 
         ids: (N,) of any integer type, in any order; None numbers the rows 0..N-1.
 
     Returns:
-        The split, with `true_labels` equal to `labels`. Images that need no sorting are not copied.
+        The split, with `true_labels` equal to `labels`. Images that need no sorting are not copied. Nothing is checked:
+        that is `validate_dataset`'s.
     """
     labels = np.asarray(labels).astype(np.int32)
     if ids is None:
@@ -117,9 +119,9 @@ def validate_dataset(dataset: Dataset) -> None:
     if len(set(names)) != len(names):
         repeated = sorted({name for name in names if names.count(name) > 1})
         raise InputError(f"class names must differ, but {', '.join(repeated)} occurs more than once in {dataset.name}")
-    for where, split in (("train", dataset.train), ("test", dataset.test)):
-        validate_rows(split, where, len(names))
-        _validate_pixels(split, where)
+    for split_name, split in (("train", dataset.train), ("test", dataset.test)):
+        validate_rows(split, split_name, len(names))
+        _validate_pixels(split, split_name)
     if dataset.train.images.shape[1:] != dataset.test.images.shape[1:]:
         raise InputError("train and test images must have one shape (H, W, C), but train has "
                          f"{dataset.train.images.shape[1:]} and test {dataset.test.images.shape[1:]}")
@@ -130,57 +132,57 @@ def validate_dataset(dataset: Dataset) -> None:
                          "none; remove it from the class names and renumber the labels from 0")
 
 
-def validate_rows(split: Split, where: str, num_classes: int) -> None:
+def validate_rows(split: Split, split_name: str, num_classes: int) -> None:
     """Checks the types, shapes, ids and labels of one split: all but its pixels.
 
     Args:
         split: the split to check.
-        where: what to call it in messages, "train" or "test".
+        split_name: what to call it in messages, "train" or "test".
         num_classes: C; both kinds of labels must lie in 0..C-1.
 
     Raises:
         InputError: naming the array at fault, and for labels and ids the first bad one.
     """
     if split.images.ndim != 4:
-        raise InputError(f"{where} images must have four axes (N, H, W, C), got shape {split.images.shape}; add a "
+        raise InputError(f"{split_name} images must have four axes (N, H, W, C), got shape {split.images.shape}; add a "
                          "channel axis with images[..., None] if they are grey")
-    _validate_types(split, where)
+    _validate_types(split, split_name)
     lengths = {name: len(getattr(split, name)) for name in ("images", "labels", "ids", "true_labels")}
     if len(set(lengths.values())) != 1:
-        found = ", ".join(f"{length} {name}" for name, length in lengths.items())
-        raise InputError(f"{where} arrays must have one length, got {found}")
+        listing = ", ".join(f"{length} {name}" for name, length in lengths.items())
+        raise InputError(f"{split_name} arrays must have one length, got {listing}")
     if split.images.size == 0:
-        raise InputError(f"the {where} split is empty: its images have shape {split.images.shape}")
+        raise InputError(f"the {split_name} split is empty: its images have shape {split.images.shape}")
     if split.ids[0] < 0:
-        raise InputError(f"{where} ids must be 0 or larger, got {split.ids[0]}")
+        raise InputError(f"{split_name} ids must be 0 or larger, got {split.ids[0]}")
     wrong = np.diff(split.ids) <= 0
     if wrong.any():
         first, second = split.ids[np.argmax(wrong):][:2]
         problem = f"id {first} occurs twice" if first == second else f"{second} follows {first}"
-        raise InputError(f"{where} ids must be strictly ascending, but {problem}; give every example its own id")
+        raise InputError(f"{split_name} ids must be strictly ascending, but {problem}; give every example its own id")
     for labels in (split.labels, split.true_labels):
         bad = (labels < 0) | (labels >= num_classes)
         if bad.any():
             row = int(np.argmax(bad))
-            raise InputError(f"labels must lie in 0..{num_classes - 1}, but {int(bad.sum())} of the {where} split do "
-                             f"not: first id {split.ids[row]} with label {labels[row]}")
+            raise InputError(f"labels must lie in 0..{num_classes - 1}, but {int(bad.sum())} of the {split_name} split "
+                             f"do not: first id {split.ids[row]} with label {labels[row]}")
 
 
-def _validate_types(split: Split, where: str) -> None:
+def _validate_types(split: Split, split_name: str) -> None:
     allowed = {"images": ("uint8", "float32"), "labels": ("int32",), "ids": ("int64",), "true_labels": ("int32",)}
     for name, types in allowed.items():
         array = getattr(split, name)
         if array.dtype.name not in types:
-            raise InputError(f"{where} {name} must be {' or '.join(types)}, got {array.dtype.name}; convert them with "
-                             f".astype(np.{types[-1]})")
+            raise InputError(f"{split_name} {name} must be {' or '.join(types)}, got {array.dtype.name}; convert them "
+                             f"with .astype(np.{types[-1]})")
         if name != "images" and array.ndim != 1:
-            raise InputError(f"{where} {name} must have one axis (N,), got shape {array.shape}")
+            raise InputError(f"{split_name} {name} must have one axis (N,), got shape {array.shape}")
 
 
-def _validate_pixels(split: Split, where: str) -> None:
+def _validate_pixels(split: Split, split_name: str) -> None:
     if split.images.dtype == np.uint8:
         return
     bad = ~np.isfinite(split.images).all(axis=(1, 2, 3))
     if bad.any():
-        raise InputError(f"pixels must be finite, but {int(bad.sum())} {where} images hold NaN or infinity: first id "
-                         f"{split.ids[np.argmax(bad)]}; repair or remove them")
+        raise InputError(f"pixels must be finite, but {int(bad.sum())} {split_name} images hold NaN or infinity: first "
+                         f"id {split.ids[np.argmax(bad)]}; repair or remove them")

@@ -1,8 +1,7 @@
-"""One call from a name in the configuration to a checked data set.
+"""`load_data`: one call from a name in the configuration to a checked data set.
 
-The embedded data set: scikit-learn's bundled scans of handwritten digits. No download, ready in a second.
-
-A user's own arrays, from one `.npz` file.
+The readers of CIFAR-10 are in `margin_jax.data.cifar`. The two smaller ones are here: `read_digits`, scikit-learn's
+bundled scans of handwritten digits, which need no download, and `read_npz`, a user's own arrays from one file.
 """
 
 import dataclasses
@@ -27,9 +26,9 @@ def read_digits() -> Dataset:
     """Reads the 1,797 scans that come with scikit-learn.
 
     Returns:
-        images (N, 8, 8, 1) uint8 with values 0..16; ids 0..1796 number the scans in scikit-learn's order. The 360
-        scans whose id is a multiple of five are the test split and the other 1,437 the training split, whose
-        ids therefore have gaps.
+        images (N, 8, 8, 1) uint8 with values 0..16; labels 0..9, the digit; ids 0..1796 number the scans in
+        scikit-learn's order. The 360 scans whose id is a multiple of five are the test split and the other 1,437 the
+        training split, whose ids therefore have gaps.
     """
     from sklearn.datasets import load_digits
 
@@ -93,22 +92,22 @@ def _read_arrays(file: Path) -> dict[str, np.ndarray]:
                          "without object arrays") from error
 
 
-def _split(arrays: dict[str, np.ndarray], where: str, file: Path) -> Split:
-    images, labels = arrays[f"{where}_images"], arrays[f"{where}_labels"]
-    ids = arrays.get(f"{where}_ids")
+def _split(arrays: dict[str, np.ndarray], split_name: str, file: Path) -> Split:
+    images, labels = arrays[f"{split_name}_images"], arrays[f"{split_name}_labels"]
+    ids = arrays.get(f"{split_name}_ids")
     if np.issubdtype(images.dtype, np.floating):
         with np.errstate(over="ignore"):  # what overflows becomes infinity, which validation reports with its id
             images = images.astype(np.float32)
     elif images.dtype != np.uint8:
-        raise InputError(f"{where}_images in {file} must be uint8 or float, got {images.dtype}; convert them with "
+        raise InputError(f"{split_name}_images in {file} must be uint8 or float, got {images.dtype}; convert them with "
                          ".astype(np.uint8) or .astype(np.float32)")
     if images.ndim == 3:
         images = images[..., None]
     for name, array in (("labels", labels), ("ids", ids)):
         if array is not None:
-            _check_integers(array, f"{where}_{name}", len(images), file)
+            _check_integers(array, f"{split_name}_{name}", len(images), file)
     if labels.size and not (_INT32.min <= labels.min() and labels.max() <= _INT32.max):
-        raise InputError(f"{where}_labels in {file} must be class numbers 0, 1, ..., got "
+        raise InputError(f"{split_name}_labels in {file} must be class numbers 0, 1, ..., got "
                          f"{labels.min()}..{labels.max()}")
     return make_split(images, labels, ids)
 
@@ -143,7 +142,8 @@ def load_data(name: str, *, data_dir: str = "", cache_dir: str = "", classes: Se
         data_dir: for CIFAR a folder prepared by TFDS or holding the official archive, empty for the environment's
             TFDS_DATA_DIR; for npz the file or its folder; not used for digits.
         cache_dir: where decoded arrays are kept, see `margin_jax.data.cache.cache_root`.
-        classes: names or numbers of at least two classes, relabelled 0, 1, ... in this order; empty for all.
+        classes: names or numbers of at least two classes, relabelled 0, 1, ... in this order; empty for all. Numbers
+            are those before relabelling, for "cifar2" of its two classes.
         examples: training rows to keep, the first of each class; 0 for all.
         random_fraction: share of the training rows that get a random label, in [0, 1]. Test labels stay.
         random_seed: of the random labels, 0 or larger.
@@ -161,7 +161,7 @@ def load_data(name: str, *, data_dir: str = "", cache_dir: str = "", classes: Se
     if name == "digits":
         dataset = read_digits()
     elif name == "npz":
-        dataset = _read_own(data_dir)
+        dataset = _read_users_npz(data_dir)
     else:
         dataset = _read_cifar10(data_dir, cache_dir)
     if name == "cifar2":
@@ -177,7 +177,7 @@ def load_data(name: str, *, data_dir: str = "", cache_dir: str = "", classes: Se
     return dataclasses.replace(dataset, name=name, train=train)
 
 
-def _read_own(data_dir: str) -> Dataset:
+def _read_users_npz(data_dir: str) -> Dataset:
     if not data_dir:
         raise InputError("the data set 'npz' needs config.data.dir: an .npz file, or a folder with dataset.npz (the "
                          "format is in docs/data.md)")

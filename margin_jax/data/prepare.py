@@ -1,6 +1,7 @@
-"""Fetches the official binary CIFAR-10 archive, checks it, and unpacks it where `load` finds it.
+"""Fetches the official binary CIFAR-10 archive, checks it, and unpacks it where `margin_jax.data.load` finds it.
 
-One file over HTTP, resumed where an earlier try stopped.
+`prepare_cifar10` is the whole of it. `download` fetches one file over HTTP, goes on where an earlier try stopped, and
+checks its MD5.
 """
 
 import hashlib
@@ -51,10 +52,10 @@ def download(url: str, target: Path, md5: str, say: Callable[[str], None] = prin
         bad = _set_aside(target, target)
         say(f"{target} has another MD5 than {md5}: moved to {bad}")
     _fetch(url, part, say)
-    found = file_md5(part)
-    if found != md5.lower():
+    actual = file_md5(part)
+    if actual != md5.lower():
         bad = _set_aside(part, target)
-        raise InputError(f"{url} has the wrong MD5: expected {md5}, got {found}. The file is kept as {bad}; run the "
+        raise InputError(f"{url} has the wrong MD5: expected {md5}, got {actual}. The file is kept as {bad}; run the "
                          "same command again to fetch it anew, or give --md5 if this is another mirror's archive")
     os.replace(part, target)
 
@@ -114,16 +115,16 @@ def _save(answer: Any, part: Path, start: int, say: Callable[[str], None]) -> No
     length = answer.headers.get("Content-Length", "")
     total = start + int(length) if length.isdigit() else None
     terminal = sys.stderr.isatty()
-    done, told = start, start
+    done, reported = start, start
     with open(part, "ab" if start else "wb") as file, tqdm(
             total=total, initial=start, unit="B", unit_scale=True, disable=not terminal) as bar:
         for piece in answer.iter_content(_CHUNK):
             file.write(piece)
             done += len(piece)
             bar.update(len(piece))
-            if not terminal and total and done - told >= total / 10:
+            if not terminal and total and done - reported >= total / 10:
                 say(f"{done:,} of {total:,} bytes")
-                told = done
+                reported = done
     if total is not None and done != total:
         raise requests.ConnectionError(f"the connection closed at byte {done:,} of {total:,}")
 
@@ -159,20 +160,20 @@ def prepare_cifar10(directory: Path, url: str = CIFAR10_URL, md5: str = CIFAR10_
         raise InputError(f"--md5 must be 32 hexadecimal digits, got {md5!r}")
     if target.exists():
         try:
-            found = _check(target)
+            contents = _check(target)
         except InputError as error:
             raise InputError(f"{target} exists but is not complete ({error}); move it away and run this "
                              "again") from error
-        say(f"{target} is already complete ({found}) and left untouched")
+        say(f"{target} is already complete ({contents}) and left untouched")
         return target
     try:
         directory.mkdir(parents=True, exist_ok=True)
         archive = directory / Path(address.path).name
         download(url, archive, md5, say)
-        found = _unpack(archive, target)
+        contents = _unpack(archive, target)
     except OSError as error:
         raise InputError(f"cannot write to {directory}: {error}") from error
-    say(f"{target} is ready ({found}); give --config.data.dir={directory}")
+    say(f"{target} is ready ({contents}); give --config.data.dir={directory}")
     return target
 
 
@@ -193,9 +194,9 @@ def _unpack(archive: Path, target: Path) -> str:
                 _extract(tar, folder)
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise InputError(f"{archive} is no readable tar archive ({error}); remove it and run this again") from error
-        found = _check(folder)
+        contents = _check(folder)
         os.rename(folder, target)
-    return found
+    return contents
 
 
 def _extract(tar: tarfile.TarFile, folder: Path) -> None:

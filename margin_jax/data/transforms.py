@@ -1,6 +1,8 @@
-"""Pure changes of a data set (some of its classes, labels replaced at random) and the scaling of its pixels.
+"""Pure functions of a data set: some of its classes, fewer of its rows, random labels, and the scaling of its pixels.
 
-Mean and standard deviation per channel are those of the rows that are trained on: exact, in bounded memory.
+What changes a data set returns a new one in which an example keeps its id. `channel_statistics` gives the mean and
+standard deviation by which training standardises images, taken over the rows that are trained on; `pixel_scaling` also
+knows other scalings.
 """
 
 import dataclasses
@@ -36,8 +38,8 @@ def select_classes(dataset: Dataset, classes: Sequence[str | int]) -> Dataset:
     if len(set(chosen)) != len(chosen):
         raise InputError(f"classes must not repeat, got {list(classes)}, which are the classes {chosen}")
     count = len(dataset.class_names)
-    for where, split in (("train", dataset.train), ("test", dataset.test)):
-        validate_rows(split, where, count)
+    for split_name, split in (("train", dataset.train), ("test", dataset.test)):
+        validate_rows(split, split_name, count)
     new_label = np.full(count, -1, np.int32)
     new_label[chosen] = np.arange(len(chosen), dtype=np.int32)
     return dataclasses.replace(
@@ -54,7 +56,7 @@ def first_of_each_class(dataset: Dataset, count: int) -> Dataset:
     Args:
         dataset: the data set to choose from; unchanged.
         count: training rows to keep, in equal shares of the classes; the first classes have one more where it does not
-            divide.
+            divide. Classes are those of `true_labels`.
 
     Returns:
         The data set with those rows in the same order, their ids as they were; the test set is whole.
@@ -64,13 +66,13 @@ def first_of_each_class(dataset: Dataset, count: int) -> Dataset:
     """
     train, classes = dataset.train, len(dataset.class_names)
     shares = np.full(classes, count // classes) + (np.arange(classes) < count % classes)
-    there = np.bincount(train.true_labels, minlength=classes)
-    if count < classes or np.any(shares > there):
+    available = np.bincount(train.true_labels, minlength=classes)
+    if count < classes or np.any(shares > available):
         raise InputError(f"a training set of {count} examples needs {shares.tolist()} of the {classes} classes, at "
-                         f"least one each, and {dataset.name} has {there.tolist()}; choose another number")
+                         f"least one each, and {dataset.name} has {available.tolist()}; choose another number")
     place = np.empty(len(train.true_labels), np.int64)  # of a row among those of its class
     for label in range(classes):
-        place[train.true_labels == label] = np.arange(there[label])
+        place[train.true_labels == label] = np.arange(available[label])
     keep = place < shares[train.true_labels]
     return dataclasses.replace(dataset, train=Split(*(getattr(train, name)[keep] for name in (
         "images", "labels", "ids", "true_labels"))))

@@ -1,4 +1,7 @@
-"""Appendix B of the paper: what is left of a minimum when examples are deleted, pure functions.
+"""Appendix B of the paper: what is left of a minimum when examples are deleted.
+
+A minimum is a zero of a sum over the training examples. After a deletion the sum over those left is no longer zero; how
+far from it, in the scale of its terms, is a `Residual`, from two `Side`s: the sum before the deletion and after it.
 
 Equation (5), classification, for every layer k and any number of classes, the margin in place of y f: in normalised
 weights V_k = W_k / rho_k, with rho = prod_k rho_k and m_n = eta_n / rho,
@@ -58,7 +61,16 @@ class Residual(NamedTuple):
 
 
 def residual_of(now: Side, before: Side, weight: float) -> Residual:
-    """Compares a left side with that before the deletion; `weight` as of `Residual`."""
+    """Compares a left side with that before the deletion.
+
+    Args:
+      now: of the examples left.
+      before: of all examples, of the same shape.
+      weight: as of `Residual`.
+
+    Returns:
+      The numbers of `Residual`, floats; `relative` and `change` are NaN where the scale they divide by is 0.
+    """
     size = float(np.linalg.norm(now.value))
     change = float(np.linalg.norm(now.value - before.value))
     return Residual(size, size / now.scale if now.scale else math.nan,
@@ -66,7 +78,15 @@ def residual_of(now: Side, before: Side, weight: float) -> Residual:
 
 
 def homogeneous(params: Any, batch_stats: Any) -> bool:
-    """Whether a ReLU network with these parameters is positively homogeneous in each layer: no BatchNorm, no bias."""
+    """Whether a ReLU network with these parameters is positively homogeneous in each layer, as (5) needs.
+
+    Args:
+      params: pytree of arrays, or of their shapes.
+      batch_stats: pytree of running statistics, empty without BatchNorm.
+
+    Returns:
+      True if there is no BatchNorm and no bias: no running statistics, and no parameter of fewer than two axes.
+    """
     return not jax.tree.leaves(batch_stats) and all(leaf.ndim >= 2 for leaf in jax.tree.leaves(params))
 
 
@@ -74,11 +94,11 @@ def soft_weights(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     """exp(-eta_n) over its sum, the factors of (5).
 
     Args:
-      values: (N,) raw margins.
+      values: (N,) float, raw margins on logits.
       where: (N,) boolean, the examples left, one at least.
 
     Returns:
-      (N,) float64, 0 where an example is deleted.
+      (N,) float64 that add up to 1, 0 where an example is deleted.
     """
     values = np.asarray(values, np.float64)
     factors = np.where(where, np.exp(np.min(values[where]) - np.where(where, values, np.inf)), 0)
@@ -98,28 +118,44 @@ def weighted_gradient(apply_fn: ApplyFn, params: Any, images: jax.Array, labels:
       piece: P, static.
 
     Returns:
-      The pytree of `params`.
+      The pytree of `params`, of the same types.
+
+    Raises:
+      ValueError: piece < 1, no rows, or arrays of different length.
     """
 
-    def sums(x: jax.Array, y: jax.Array, own: jax.Array, new: jax.Array) -> Any:
-        return jax.grad(lambda p: jnp.sum(margins(apply_fn(p, x), y) * jnp.where(new, own, 0)))(params)
+    def sums(x: jax.Array, y: jax.Array, factors: jax.Array, new: jax.Array) -> Any:
+        return jax.grad(lambda p: jnp.sum(margins(apply_fn(p, x), y) * jnp.where(new, factors, 0)))(params)
 
     return sum_pieces(sums, (images, labels, weights), piece)
 
 
 def term_norms(apply_fn: ApplyFn, params: Any, images: jax.Array, labels: jax.Array,
                piece: int = 50) -> dict[str, jax.Array]:
-    """rho ||dm_n/dV_k - V_k m_n|| of every example and layer, by the layer's path, each (N,).
+    """rho ||dm_n/dV_k - V_k m_n|| of every example n and layer k: the sizes of the terms of (5).
 
-    The gradients of one piece are alive at a time; arguments as of `weighted_gradient`.
+    The gradients of one piece are alive at a time.
+
+    Args:
+      apply_fn: (params, x (1, ...)) -> logits (1, C).
+      params: pytree of float arrays in which every leaf is a weight layer.
+      images: (N, ...) inputs in the form that `apply_fn` accepts.
+      labels: (N,) integer labels.
+      piece: P, rows at once, static.
+
+    Returns:
+      By the layer's path, such as "conv_0/kernel", (N,) float.
+
+    Raises:
+      ValueError: piece < 1, no rows, or arrays of different length.
     """
     norms = layer_norms(params)
 
     def norms_of(image: jax.Array, label: jax.Array) -> dict[str, jax.Array]:
         eta, slope = jax.value_and_grad(lambda p: margins(apply_fn(p, image[None]), label[None])[0])(params)
         leaves = zip(norms, jax.tree.leaves(params), jax.tree.leaves(slope), strict=True)
-        return {name: jnp.sqrt(jnp.sum(jnp.square(norms[name] * own - w / norms[name] * eta)))
-                for name, w, own in leaves}
+        return {name: jnp.sqrt(jnp.sum(jnp.square(norms[name] * gradient - w / norms[name] * eta)))
+                for name, w, gradient in leaves}
 
     return map_pieces(jax.vmap(norms_of), (images, labels), piece)
 
@@ -134,6 +170,9 @@ def network_sides(params: Any, gradient: Any, values: np.ndarray, weights: np.nd
       values: (N,) raw margins.
       weights: (N,) of `soft_weights`.
       terms: of `term_norms`.
+
+    Returns:
+      By the layer's path, its left side, with `value` of the shape of the layer's weights.
     """
     leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(params)]
     sizes = [float(np.linalg.norm(leaf)) for leaf in leaves]
@@ -146,12 +185,26 @@ def network_sides(params: Any, gradient: Any, values: np.ndarray, weights: np.nd
 
 
 def least_squares(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The A (D, C) of least norm that minimises ||features @ A - targets||, of features (n, D) and targets (n, C)."""
+    """The A of least norm that minimises ||features @ A - targets||.
+
+    Args:
+      features: (N, D) float64, h_n.
+      targets: (N, C) float64, y_n.
+
+    Returns:
+      (D, C) float64.
+    """
     return np.linalg.lstsq(features, targets, rcond=None)[0]
 
 
 def interpolates(features: np.ndarray, targets: np.ndarray, solution: np.ndarray) -> bool:
-    """Whether a solution (D, C) meets its targets (n, C), but for rounding in float64."""
+    """Whether a solution meets its targets, but for rounding in float64.
+
+    Args:
+      features: (N, D) float64.
+      targets: (N, C) float64.
+      solution: (D, C) float64.
+    """
     return bool(np.linalg.norm(features @ solution - targets) <= _ROUNDING * np.linalg.norm(targets))
 
 
@@ -165,8 +218,11 @@ def regression_side(features: np.ndarray, targets: np.ndarray, solution: np.ndar
       targets: (N, C) float64, y_n.
       solution: (D, C) float64, A.
       where: (N,) boolean, the examples left, one at least.
+
+    Returns:
+      The left side, with `value` (D, C).
     """
-    own, wanted = features[where], targets[where]
-    factor = 2 / len(own)
-    scale = float(np.sum(np.linalg.norm(own, axis=1) * np.linalg.norm(wanted, axis=1)))
-    return Side(factor * own.T @ (own @ solution - wanted), factor * scale)
+    h, y = features[where], targets[where]
+    factor = 2 / len(h)
+    scale = float(np.sum(np.linalg.norm(h, axis=1) * np.linalg.norm(y, axis=1)))
+    return Side(factor * h.T @ (h @ solution - y), factor * scale)

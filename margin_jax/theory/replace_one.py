@@ -1,7 +1,9 @@
-"""Replace-one stability (section C.2): which training point leaves for which test point, and what that changes.
+"""Replace-one stability (section C.2 of the paper): one training point leaves for a test point, and what that changes.
+
+A trial is a training set S^i, which is S with the row `in_row` in the place of the row `out_row`. `design` draws the
+trials, `index_map` gives the rows of S^i, `differences` compares the network trained on S^i with the one trained on S.
 
 Rows count over train and test together: 0..N-1 are the training examples, N..M-1 the test set, each by ascending id.
-A trial is a training set S^i, which is S with the row `in_row` in the place of the row `out_row`.
 """
 
 from collections.abc import Sequence
@@ -59,6 +61,9 @@ def design(choices: Sequence[str], trials: int, pool: int, margins: np.ndarray, 
       test: examples of the test set, >= 1.
       seed: of the draws, which use generators of their own.
 
+    Returns:
+      trials x the number of choices, ordered by number, then by choice as given.
+
     Raises:
       ValueError: an unknown choice, or a pool that is not in 1..N.
     """
@@ -77,12 +82,20 @@ def design(choices: Sequence[str], trials: int, pool: int, margins: np.ndarray, 
 def _draws(seed: int, stream: int, count: int, size: int) -> np.ndarray:
     """(size,) int: permutations of 0..count-1 one after the other."""
     generator = np.random.default_rng([seed, stream])
-    found = [generator.permutation(count) for _ in range(-(-size // count))]
-    return np.concatenate([np.empty(0, int), *found])[:size]
+    permutations = [generator.permutation(count) for _ in range(-(-size // count))]
+    return np.concatenate([np.empty(0, int), *permutations])[:size]
 
 
 def index_map(trial: Trial, count: int) -> np.ndarray:
-    """(N,) int32 rows that make up S^i for N = `count`: the incoming point stands where the outgoing one stood."""
+    """The rows that make up S^i: the incoming point stands where the outgoing one stood.
+
+    Args:
+      trial: which point is replaced by which.
+      count: N.
+
+    Returns:
+      (N,) int32.
+    """
     index = np.arange(count, dtype=np.int32)
     index[trial.out_row] = trial.in_row
     return index
@@ -92,12 +105,13 @@ def quantities(outcome: Outcome, train: np.ndarray, test: np.ndarray) -> dict[st
     """What the experiment compares, of one network.
 
     Args:
-      outcome: of the network.
+      outcome: of the network, over all M rows.
       train: (N,) int rows that it was trained on.
-      test: (T,) int rows that it is tested on.
+      test: (T,) int rows that it is tested on, T >= 1.
 
     Returns:
-      test_loss in nats, test_error in percent (margin not > 0), rho, margin_min normalised, and train_error in percent.
+      test_loss in nats, test_error in percent (margin not > 0), rho, margin_min, the smallest training margin over rho,
+      and train_error in percent.
     """
     margins = np.asarray(outcome.margins, np.float64)
     return {"test_loss": float(np.asarray(outcome.losses, np.float64)[test].mean()),
@@ -124,6 +138,6 @@ def differences(with_point: Outcome, replaced: Outcome, trial: Trial, count: int
     before = quantities(with_point, np.arange(count), test)
     after = quantities(replaced, index_map(trial, count), test)
     changes = {f"d_{name}": after[name] - before[name] for name in ("test_loss", "test_error", "rho", "margin_min")}
-    outputs = [np.asarray(one.logits, np.float64)[test] / one.rho for one in (replaced, with_point)]
+    outputs = [np.asarray(outcome.logits, np.float64)[test] / outcome.rho for outcome in (replaced, with_point)]
     apart = np.linalg.norm(outputs[0] - outputs[1], axis=1)
     return changes | {"d_output": float(apart.mean()), "train_error": after["train_error"]}

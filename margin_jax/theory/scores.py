@@ -1,13 +1,13 @@
-"""Rivals of the margin that look at one network: EL2N and GraNd, a score per example.
+"""Rivals of the margin: scores that say of each training example how difficult or how important it is.
 
-All per-example arrays are in the order of ascending data set ids. Scores that look at the course of training are in
-`margin_jax.theory.scores`; which end of a score a selection keeps, in `margin_jax.theory.selection`.
+EL2N and GraNd look at one network: at the error of its probabilities, and at the gradient of the example's loss.
+Forgetting events and AUM look at the course of training: how often an example was unlearned, and its mean margin. The
+record `Dynamics` gathers what they need from the logit margins that the training steps see; any framework may compute
+these, since arrays that NumPy understands go in. A *presentation* is one training step that reads the example; the end
+of an epoch is none.
 
-Rivals of the margin that look at the course of training: forgetting events and AUM, a score per example.
-
-`Dynamics` records what they need, from the logit margins that the training steps see. Any framework may compute these:
-arrays that NumPy understands go in. A *presentation* is one training step that reads the example; the end of an epoch
-is none. All per-example arrays are in the order of ascending data set ids.
+All arrays (N,) are in the order of ascending data set ids. Which end of a score a selection keeps is said in
+`margin_jax.theory.selection`.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ def _gaps(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
         raise ValueError(f"expected logits of shape (C,) for each example with C >= 2, got {logits.shape}")
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     others = jnp.arange(logits.shape[0]) != label
-    own = jnp.sum(jnp.where(others, 0, logits)) + jnp.where(jnp.all(others), jnp.nan, 0)
-    return logits - own, others
+    true_logit = jnp.sum(jnp.where(others, 0, logits)) + jnp.where(jnp.all(others), jnp.nan, 0)
+    return logits - true_logit, others
 
 
 def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
@@ -121,6 +121,9 @@ def network_grand(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any, 
 
     Returns:
       (N,) float >= 0; NaN where the label is out of range.
+
+    Raises:
+      ValueError: piece < 1, no rows, images and labels of different length, or fewer than two classes.
     """
     return grand(lambda params, image, label: cross_entropy(apply_fn(params, image[None])[0], label), params,
                  (images, labels), piece)
@@ -145,7 +148,7 @@ class Dynamics(NamedTuple):
 
 
 def fresh_dynamics(count: int) -> Dynamics:
-    """The record of N = `count` examples before training."""
+    """The record of N = `count` examples before training: no presentation yet, all fields (N,) of zeros and False."""
     # Five arrays of their own: one array in two fields could not be donated to a compiled step.
     return Dynamics(jnp.zeros(count, jnp.int32), jnp.zeros(count, bool), jnp.zeros(count, bool),
                     jnp.zeros(count, jnp.int32), jnp.zeros(count, jnp.float32))
@@ -194,6 +197,13 @@ def forgetting(dynamics: Dynamics) -> jax.Array:
 
 
 def aum(dynamics: Dynamics) -> jax.Array:
-    """AUM, the mean logit margin over presentations (Pleiss et al. 2020); (N,) float32, NaN if never presented."""
+    """AUM, the mean logit margin over presentations (Pleiss et al. 2020).
+
+    Args:
+      dynamics: the record.
+
+    Returns:
+      (N,) float32; NaN for an example that was never presented or had a NaN margin.
+    """
     count = dynamics.presentations
     return jnp.where(count > 0, dynamics.margin_sum / jnp.maximum(count, 1), jnp.nan)

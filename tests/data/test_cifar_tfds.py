@@ -39,15 +39,14 @@ def prepare(folder, version="3.0.2", **info):
     (target / "dataset_info.json").write_text(json.dumps({**INFO, **info}))
     (target / "features.json").write_text(json.dumps(FEATURES))
     (target / "label.labels.txt").write_text("\n".join("abcdefghij"))
-    for where in ("train", "test"):
-        (target / f"cifar10-{where}.array_record-00000-of-00001").write_bytes(b"x" * 100)
+    for split_name in ("train", "test"):
+        (target / f"cifar10-{split_name}.array_record-00000-of-00001").write_bytes(b"x" * 100)
     return target
 
 
 def refused(folder):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match="prepare_data.py --dir=") as caught:
         load_data("cifar10", data_dir=str(folder), cache_dir=str(folder / "cache"))
-    assert "prepare_data.py --dir=" in str(caught.value)
     assert not (folder / "cache").exists()
     return str(caught.value)
 
@@ -121,10 +120,10 @@ def test_the_official_archive_mends_a_folder_that_is_not_whole(tmp_path):
     assert load_data("cifar10", data_dir=str(tmp_path)).train.images.shape == (20, 32, 32, 3)
 
 
-def record(where, number, label=0, **changes):
+def record(split_name, number, label=0, **changes):
     stream = io.BytesIO()
     Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(stream, "PNG")
-    return {"id": f"{where}_{number:05d}".encode(), "image": stream.getvalue(), "label": label, **changes}
+    return {"id": f"{split_name}_{number:05d}".encode(), "image": stream.getvalue(), "label": label, **changes}
 
 
 def read_records(monkeypatch, tmp_path, records):
@@ -154,7 +153,7 @@ def test_bad_records_are_named(monkeypatch, tmp_path, bad, message):
 def decoded(tmp_path_factory):
     """A cache that another process filled, with what it printed: real CIFAR-10 is decoded once for all tests."""
     folder, cache_dir = cifar_folder(), str(tmp_path_factory.mktemp("cache"))
-    code = ("from margin_jax.data import load; import sys\n"
+    code = ("import sys; from margin_jax.data.load import load_data\n"
             f"load_data('cifar10', data_dir={folder!r}, cache_dir={cache_dir!r})\n"
             "assert not {'jax', 'tensorflow'} & set(sys.modules), 'imports too much'")
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
@@ -167,17 +166,19 @@ def test_reading_real_cifar10_shows_nothing(decoded):
 
 
 @pytest.mark.cifar
-def test_real_cifar10_is_what_tfds_reads_and_comes_from_the_cache(decoded, monkeypatch):
+def test_real_cifar10_is_what_tfds_reads_and_comes_from_the_cache(decoded, monkeypatch, tmp_path):
     import tensorflow_datasets
 
     folder, cache_dir, _ = decoded
     with monkeypatch.context() as context:
         context.setattr(cifar, "_read", lambda *arguments: pytest.fail("decoded again"))
         dataset = load_data("cifar10", data_dir=folder, cache_dir=cache_dir)
-    for where, count in (("train", 50_000), ("test", 10_000)):
-        split = getattr(dataset, where)
+        with pytest.raises(pytest.fail.Exception, match="decoded again"):
+            load_data("cifar10", data_dir=folder, cache_dir=str(tmp_path))
+    for split_name, count in (("train", 50_000), ("test", 10_000)):
+        split = getattr(dataset, split_name)
         assert np.array_equal(split.ids, np.arange(count)) and np.all(np.bincount(split.labels) == count // 10)
-        source = tensorflow_datasets.data_source("cifar10", split=where, data_dir=folder, download=False)
+        source = tensorflow_datasets.data_source("cifar10", split=split_name, data_dir=folder, download=False)
         for position in (0, 1, 777, count - 1):
             direct = source[position]
             number = int(direct["id"].decode().split("_")[1])

@@ -63,14 +63,14 @@ def test_npz_sorts_rows_by_their_ids(tmp_path, id_type):
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 def test_npz_floats_become_float32(tmp_path, kind):
-    images = {f"{where}_images": own_arrays()[f"{where}_images"].astype(kind) / 7 for where in ("train", "test")}
+    images = {name: own_arrays()[name].astype(kind) / 7 for name in ("train_images", "test_images")}
     dataset = load_data("npz", data_dir=save(tmp_path, **images))
     assert dataset.train.images.dtype == np.float32
     assert np.array_equal(dataset.train.images, images["train_images"].astype(np.float32))
 
 
 def test_npz_adds_a_channel_axis_and_takes_class_names(tmp_path):
-    images = {f"{where}_images": own_arrays()[f"{where}_images"][..., 0] for where in ("train", "test")}
+    images = {name: own_arrays()[name][..., 0] for name in ("train_images", "test_images")}
     dataset = load_data("npz", data_dir=save(tmp_path, **images, class_names=np.array(["cat", "dog", "emu"])))
     assert dataset.train.images.shape == (7, 5, 4, 1) and dataset.class_names == ("cat", "dog", "emu")
 

@@ -174,7 +174,7 @@ def test_nothing_else_leaves_the_archive(tmp_path):
 
 @pytest.mark.parametrize("content", [b"no archive", b""])
 def test_what_is_no_archive_is_refused(tmp_path, content):
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=f"{ARCHIVE} is no readable tar archive"):
         prepare(tmp_path, Server(content), hashlib.md5(content).hexdigest())
     assert not (tmp_path / "cifar-10-batches-bin").exists()
 
@@ -183,9 +183,10 @@ def test_an_archive_of_something_else_or_cut_short_leaves_no_folder(tmp_path, pa
     other = tmp_path / "other"
     other.mkdir()
     (other / "file").write_bytes(b"x")
-    for number, content in enumerate((tarball(other)[0], packed[0][:-2000])):
+    for number, (content, message) in enumerate(((tarball(other)[0], "lacks data_batch_1.bin"),
+                                                 (packed[0][:-2000], "is no readable tar archive"))):
         directory = tmp_path / str(number)
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=message):
             prepare(directory, Server(content), hashlib.md5(content).hexdigest())
         assert os.listdir(directory) == [ARCHIVE]
 

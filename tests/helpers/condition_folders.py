@@ -30,15 +30,15 @@ def write_kinds(workdir, kinds, margins, seeds=3, separation=lambda kind, seed: 
         curves[number] = {epoch: np.asarray(margins(kind, seed, epoch), np.float64) for epoch in EPOCHS}
         raw = {epoch: (values * rho).astype(np.float32) for epoch, values in curves[number].items()}
         _write_network(workdir / "networks" / f"{number:03d}", described, ids, labels, raw, rho, separated, 5.0)
-        own = {"network": number, "seed": seed, "learning_rate": 0.01, "weight_decay": 0.0, "random_fraction": 0.0,
+        row = {"network": number, "seed": seed, "learning_rate": 0.01, "weight_decay": 0.0, "random_fraction": 0.0,
                "batch_norm": 0, "separation_epoch": separated, "rho": rho, "train_error": 0.0 if separated else 3.0,
                "status": (status or {}).get(number, "finished" if separated else "not separated")} | kind
         settled = EPOCHS[-1] if separated and converged else None
         for moment, epoch in (("separation", separated), ("convergence", settled), ("end", EPOCHS[-1])):
-            if epoch and own["status"] != "diverged":
-                moments.append(own | {"moment": moment, "epoch": epoch, "margin_min": curves[number][epoch].min(),
+            if epoch and row["status"] != "diverged":
+                moments.append(row | {"moment": moment, "epoch": epoch, "margin_min": curves[number][epoch].min(),
                                       "log_rho:all": math.log(rho), "log_rho:conv": math.log(rho / (seed + 2))})
-        networks.append(own | {"epoch": EPOCHS[-1]})
+        networks.append(row | {"epoch": EPOCHS[-1]})
     moments.sort(key=lambda row: MOMENTS.index(row["moment"]))
     write_csv(workdir / "networks.csv", columns, networks)
     write_csv(workdir / "moments.csv", ("moment", *columns, "log_rho:all", "log_rho:conv"), moments)

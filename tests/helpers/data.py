@@ -95,7 +95,7 @@ class Server:
         self.requests.append(asked)
         start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) + self.shift if asked and self.ranges else 0
         size = len(self.content)
-        if self.status != 200 or start >= size:
+        if self.status != 200 or asked and start >= size:
             handler.send_response(416 if self.status == 200 else self.status)
             handler.send_header("Content-Range", f"bytes */{size}")
             handler.send_header("Content-Length", "0")

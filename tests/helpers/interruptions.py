@@ -37,7 +37,7 @@ def dying(owner, name, at, monkeypatch):
         result = original(self, *args, **kwargs)
         calls.append(1)
         if len(calls) == at:
-            raise Killed
+            raise Killed(f"{owner.__name__}.{name}, call {at}")
         return result
 
     monkeypatch.setattr(owner, name, method)
@@ -48,7 +48,7 @@ def dying_in_turn(deaths, monkeypatch, job):
     for death in deaths:
         with monkeypatch.context() as patch:
             dying(*death, patch)
-            with pytest.raises(Killed):
+            with pytest.raises(Killed, match=f"{death[0].__name__}.{death[1]}, call {death[2]}$"):
                 job()
 
 

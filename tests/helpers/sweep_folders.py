@@ -59,16 +59,16 @@ def write_sweep(workdir, stds=(0.01, 0.03, 0.05), seeds=4, moments=("separation"
         curves |= {(number, epoch): values.astype(np.float64) / rho for epoch, values in raw.items()}
         error = 3 + 40 * std + rng.normal(0, 0.2)
         _write_network(workdir / "networks" / f"{number:03d}", described, ids, labels, raw, rho, separation, error)
-        own = {"network": number, "init_std": std, "seed": number, "learning_rate": 0.01, "weight_decay": 0.0,
+        row = {"network": number, "init_std": std, "seed": number, "learning_rate": 0.01, "weight_decay": 0.0,
                "random_fraction": 0.0, "status": "finished" if separation else "not separated",
                "separation_epoch": separation, "train_error": 0.0 if separation else 1.5, "test_error": error,
                "train_loss": 0.01 * (number + 1), "test_loss": 0.3, "rho": rho}
         for moment in moments:
             epoch = LAST if moment == "end" else separation
             if epoch:
-                rows.append(own | {"moment": moment, "epoch": epoch, "log_rho:all": math.log(rho),
+                rows.append(row | {"moment": moment, "epoch": epoch, "log_rho:all": math.log(rho),
                                    "log_rho:conv": math.log(rho / 5)} | _measures(curves[number, epoch]))
-        networks.append(own | {"epoch": LAST})
+        networks.append(row | {"epoch": LAST})
     rows.sort(key=lambda row: moments.index(row["moment"]))
     if change:
         change(rows)
@@ -114,7 +114,7 @@ def _measures(curve):
 
 
 def _audit(rng, rows, moments):
-    found = []
+    audit = []
     for moment in moments:
         networks = sum(row["moment"] == moment and row["train_error"] == 0 for row in rows)
         for measure in MEASURES if networks >= 5 else ():
@@ -125,21 +125,21 @@ def _audit(rng, rows, moments):
                     cells = {"value": value, "low": value - half, "high": value + half}
                     if measure.startswith("small_margin_count_absolute"):
                         cells = {}  # one count for all networks
-                    found.append({"measure": measure, "target": target, "statistic": statistic, "networks": networks,
+                    audit.append({"measure": measure, "target": target, "statistic": statistic, "networks": networks,
                                   "moment": moment, **cells})
-    return found
+    return audit
 
 
 def _overlaps(rows, moments, curves, ids):
-    found = {}
+    overlaps = {}
     for moment in moments:
-        here = [(row["network"], row["epoch"]) for row in rows if row["moment"] == moment]
-        found[f"{moment}_networks"] = np.array([number for number, _ in here])
+        keys = [(row["network"], row["epoch"]) for row in rows if row["moment"] == moment]
+        overlaps[f"{moment}_networks"] = np.array([number for number, _ in keys])
         for k in (20, 200):
-            sets = [set(smallest(curves[key], ids, k)) for key in here]
-            found[f"{moment}_{k}"] = np.array([[len(a & b) / k for b in sets] for a in sets], np.float32).reshape(
-                len(here), len(here))
-    return found
+            sets = [set(smallest(curves[key], ids, k)) for key in keys]
+            overlaps[f"{moment}_{k}"] = np.array([[len(a & b) / k for b in sets] for a in sets], np.float32).reshape(
+                len(keys), len(keys))
+    return overlaps
 
 
 def smallest(curve, ids, k):

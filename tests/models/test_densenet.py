@@ -72,17 +72,17 @@ def test_logits_statistics_and_gradient_are_those_of_numpy_on_the_rows_that_coun
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
     assert_trees_close(new_stats, expected_stats, rtol=1e-4, atol=1e-5)
     rng, (leaves, tree) = np.random.default_rng(3), jax.tree.flatten(exact)
-    for index, found in enumerate(jax.tree.leaves(slopes)):  # the slope along a direction within each leaf
-        direction = rng.normal(size=found.shape)
+    for index, leaf in enumerate(jax.tree.leaves(slopes)):  # the slope along a direction within each leaf
+        direction = rng.normal(size=leaf.shape)
         moved = [forward(tree.unflatten([*leaves[:index], leaves[index] + step * direction, *leaves[index + 1:]]))[0]
                  for step in (1e-6, -1e-6)]
         slope = np.subtract(*(reference.loss(m, labels[:ROWS_KEPT]) for m in moved)) / 2e-6
-        np.testing.assert_allclose((np.asarray(found) * direction).sum(), slope, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose((np.asarray(leaf) * direction).sum(), slope, rtol=1e-3, atol=1e-4)
 
 
 def test_rows_of_weight_0_change_nothing():
-    found = [gradient("patches", *variables(), *batch(padding)) for padding in (1, 1e4)]
-    assert_trees_equal(*found)
+    gradients = [gradient("patches", *variables(), *batch(padding)) for padding in (1, 1e4)]
+    assert_trees_equal(*gradients)
 
 
 def test_rho_takes_every_batch_norm_and_the_dense_layer():
@@ -119,16 +119,16 @@ def test_training_lowers_the_loss_and_removed_rows_may_hold_nan():
 def test_margins_of_all_rows_match_numpy(conv):
     trainer, examples, _, _ = trained(1)
     state = trainer.state
-    found = make_evaluate(network(conv), 10)(state.params, state.batch_stats, examples)
+    evaluation = make_evaluate(network(conv), 10)(state.params, state.batch_stats, examples)
     x = (np.asarray(examples.images, np.float64) - np.asarray(examples.mean)) / np.asarray(examples.std)
     logits, _ = reference.forward(float64(state.params), float64(state.batch_stats), x, False, BLOCKS)
     labels = np.asarray(examples.labels)
     others = np.where(np.arange(CLASSES) == labels[:, None], -np.inf, logits).max(1)
-    np.testing.assert_allclose(found.margins, logits[np.arange(N), labels] - others, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(evaluation.margins, logits[np.arange(N), labels] - others, rtol=1e-3, atol=1e-4)
 
 
 def test_two_devices_train_as_one():
-    one, examples, mask, seen = trained(2)
+    alone, examples, mask, seen = trained(2)
     mesh = row_mesh(2)
     optimizer, _, state = compiled(network(), False, "sgd", 0.05, 0.0, (SIZE, SIZE, 3))
     run_epoch = compile_epoch(network(rows_axis=ROWS), optimizer, False, mesh)
@@ -136,5 +136,5 @@ def test_two_devices_train_as_one():
     state = replicate(state(0), mesh)
     for _ in range(2):
         state, stats = run_epoch(state, replicate(examples, mesh), jnp.asarray(mask), jnp.int32(rows), plan)
-    assert_trees_close((state.params, state.batch_stats), (one.state.params, one.state.batch_stats), 2e-4, 1e-5)
+    assert_trees_close((state.params, state.batch_stats), (alone.state.params, alone.state.batch_stats), 2e-4, 1e-5)
     np.testing.assert_allclose(stats.loss, seen[-1].loss, rtol=1e-4)

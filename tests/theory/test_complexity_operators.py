@@ -35,9 +35,9 @@ def test_norms_of_a_convolution_are_those_of_its_dense_matrix(case):
     layer, matrix = layer_and_matrix(*case)
     x = np.random.default_rng(1).normal(size=(1, *layer.shape)).astype(np.float32)
     np.testing.assert_allclose(apply_linear(layer, x).ravel(), matrix @ x.ravel(), rtol=1e-4, atol=1e-5)
-    found = spectral(layer)
-    assert found.shape == () and found.dtype == jnp.float32
-    np.testing.assert_allclose(found, np.linalg.svd(matrix, compute_uv=False)[0], rtol=1e-5)
+    norm = spectral(layer)
+    assert norm.shape == () and norm.dtype == jnp.float32
+    np.testing.assert_allclose(norm, np.linalg.svd(matrix, compute_uv=False)[0], rtol=1e-5)
     np.testing.assert_allclose(complexity.two_one_norm(layer), np.sqrt((matrix**2).sum(1)).sum(), rtol=1e-5)
 
 
@@ -68,8 +68,8 @@ def test_kernels_can_be_mapped_over_and_scale_does_not_matter():
     layer, _ = layer_and_matrix(*CASES[0])
     scales = np.array([1, 2, -3, 1e-30, 1e20, 0, np.nan], np.float32)
     stack = layer.kernel[None] * scales.reshape(-1, 1, 1, 1, 1)
-    found = jax.jit(jax.vmap(lambda kernel: complexity.spectral_norm(layer._replace(kernel=kernel))))(stack)
-    np.testing.assert_allclose(found, abs(scales) * spectral(layer), rtol=1e-5)
+    scaled = jax.jit(jax.vmap(lambda kernel: complexity.spectral_norm(layer._replace(kernel=kernel))))(stack)
+    np.testing.assert_allclose(scaled, abs(scales) * spectral(layer), rtol=1e-5)
 
 
 def test_a_kernel_of_rank_one():
@@ -93,13 +93,13 @@ def random_network(**kwargs):
 
 def test_operator_norms_follow_the_image_through_the_network():
     _, params, _ = random_network(biases=True)
-    found = jax.jit(lambda p: complexity.operator_norms(p, (9, 7, 3)))(params)
-    assert found.keys() == norms.layer_norms(params).keys()
+    by_layer = jax.jit(lambda p: complexity.operator_norms(p, (9, 7, 3)))(params)
+    assert by_layer.keys() == norms.layer_norms(params).keys()
     for name, shape in (("conv_0", (9, 7, 3)), ("conv_1", (5, 4, 4))):
         matrix = dense_matrix(params[name]["kernel"], shape, 2)
-        np.testing.assert_allclose(found[f"{name}/kernel"], np.linalg.norm(matrix, 2), rtol=1e-5)
+        np.testing.assert_allclose(by_layer[f"{name}/kernel"], np.linalg.norm(matrix, 2), rtol=1e-5)
     dense = np.linalg.norm(np.float64(params["dense"]["kernel"]), 2)
-    np.testing.assert_allclose(found["dense/kernel"], dense, rtol=1e-5)
+    np.testing.assert_allclose(by_layer["dense/kernel"], dense, rtol=1e-5)
 
 
 def test_layers_come_in_the_order_in_which_they_are_applied():
@@ -117,8 +117,8 @@ def test_a_folded_network_has_the_same_logits(biases):
     logits, plain = jax.jit(network.logits), jax.jit(small_network(biases=True).logits)
     fresh = {name: {"mean": jnp.zeros_like(s["mean"]), "var": jnp.ones_like(s["var"])} for name, s in stats.items()}
     for given, truth in ((stats, stats), (None, fresh)):
-        found, expected = plain(fold_batch_norm(params, given), {}, x), logits(params, truth, x)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * float(jnp.max(jnp.abs(expected))))
+        folded, expected = plain(fold_batch_norm(params, given), {}, x), logits(params, truth, x)
+        np.testing.assert_allclose(folded, expected, rtol=1e-4, atol=1e-5 * float(jnp.max(jnp.abs(expected))))
 
 
 def test_what_is_no_convnet_or_does_not_fit_is_refused():

@@ -73,11 +73,11 @@ def test_equation_5_is_the_gradient_of_the_exponential_loss_in_normalised_weight
     params, x, y = example(classes)
     left = np.arange(N) >= removed
     with jax.enable_x64(True):
-        found, eta, terms = sides(params, x, y, left)
+        by_layer, eta, terms = sides(params, x, y, left)
         rho = math.prod(float(np.linalg.norm(w)) for w in params.values())
         truth, slopes = jax.device_get(by_autodiff(params, x, y, left, rho))
     total = np.exp(-eta[left]).sum()
-    for name, side in found.items():
+    for name, side in by_layer.items():
         assert side.value.dtype == np.float64
         np.testing.assert_allclose(side.value * total, truth[name], rtol=1e-9, atol=1e-12 * total)
         unit = params[name] / np.linalg.norm(params[name])
@@ -145,13 +145,13 @@ def test_the_regression_side_is_the_gradient_of_the_mean_squared_error():
 
 def test_every_deletion_leaves_what_it_says():
     values = np.array([3.0, 1.0, 2.0, 1.0, 5.0])
-    found = list(deletions((9, 2, 1), values, seed=0, draws=2))
-    assert [(f.choice, f.draw, f.removed) for f in found] == [("none", 0, 0)] + [
+    chosen = list(deletions((9, 2, 1), values, seed=0, draws=2))
+    assert [(f.choice, f.draw, f.removed) for f in chosen] == [("none", 0, 0)] + [
         (choice, draw, count) for count in (1, 2)
         for choice, draw in (("smallest", 0), ("largest", 0), ("random", 0), ("random", 1))]
-    gone = {(f.choice, f.draw, f.removed): np.flatnonzero(~f.left).tolist() for f in found}
+    gone = {(f.choice, f.draw, f.removed): np.flatnonzero(~f.left).tolist() for f in chosen}
     assert gone["smallest", 0, 1] == [1] and gone["smallest", 0, 2] == [1, 3] and gone["largest", 0, 2] == [0, 4]
-    assert all(f.left.sum() == 5 - f.removed for f in found)
+    assert all(f.left.sum() == 5 - f.removed for f in chosen)
     assert set(gone["random", 1, 1]) < set(gone["random", 1, 2])
 
 
@@ -189,8 +189,8 @@ def test_rows_of_a_network_are_those_of_autodiff():
     network, params, examples, dataset, values = small_run()
     rows = small_rows()
     assert all(set(row) == set(columns.DELETION) for row in rows)
-    mine = [row for row in rows if row["equation"] == 5]
-    assert len(mine) == 3 * (1 + 2 * 4) and {row["minimum"] for row in mine} == {"not separated"}
+    equation_5 = [row for row in rows if row["equation"] == 5]
+    assert len(equation_5) == 3 * (1 + 2 * 4) and {row["minimum"] for row in equation_5} == {"not separated"}
     x, order = standardised(examples.images, examples), np.argsort(values, kind="stable")
 
     @jax.jit
@@ -204,10 +204,10 @@ def test_rows_of_a_network_are_those_of_autodiff():
     truth = {k: jax.tree.leaves(slope(~np.isin(np.arange(30), order[:k]))) for k in (0, 1, 4)}
     for layer, name in enumerate(("conv_0/kernel", "conv_1/kernel", "dense/kernel")):
         for k, choice in ((0, "none"), (1, "smallest"), (4, "smallest")):
-            row = next(r for r in mine if (r["layer"], r["removed"], r["choice"]) == (name, k, choice))
+            row = next(r for r in equation_5 if (r["layer"], r["removed"], r["choice"]) == (name, k, choice))
             np.testing.assert_allclose(row["residual"], np.linalg.norm(truth[k][layer]), rtol=2e-4)
             change = np.linalg.norm(truth[k][layer] - truth[0][layer])
-            first = next(r for r in mine if r["layer"] == name and not r["removed"])
+            first = next(r for r in equation_5 if r["layer"] == name and not r["removed"])
             scale = first["residual"] / first["relative"]
             np.testing.assert_allclose(row["change"], change / scale, rtol=1e-3, atol=1e-6)
             assert 0 <= row["relative"] <= 1 and row["examples"] == 30 - k and (row["weight"] > 0) == (k > 0)

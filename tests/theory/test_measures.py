@@ -63,9 +63,9 @@ def test_bartlett_complexity_of_a_linear_network_by_hand():
     layers = [Layer(jnp.asarray(a.T, jnp.float32), None, (2,)) for a in (first, second)]
     moved = [two_one_norm(layer._replace(kernel=layer.kernel - jnp.asarray(b.T, jnp.float32)))
              for layer, b in zip(layers, start, strict=True)]
-    found = log_spectral_complexity(np.array([spectral_norm(layer) for layer in layers]), np.array(moved))
+    complexity = log_spectral_complexity(np.array([spectral_norm(layer) for layer in layers]), np.array(moved))
     truth = 4 * 2 * ((17 / 4) ** (2 / 3) + (1 / 2) ** (2 / 3)) ** 1.5
-    np.testing.assert_allclose(math.exp(found), truth, rtol=1e-6)
+    np.testing.assert_allclose(math.exp(complexity), truth, rtol=1e-6)
     assert log_spectral_complexity(np.ones(2), np.zeros(2)) == -math.inf
     np.testing.assert_allclose(log_spectral_complexity(np.full(9, 1e30), np.r_[np.zeros(8), 1e30]), 9 * math.log(1e30))
 
@@ -79,7 +79,7 @@ def matrices(params):
 
 def test_norm_measures_of_a_convolutional_network_are_those_of_its_matrices():
     params, initial, _, logits, labels, _ = trained()
-    found, dense, start = compute(), matrices(params), matrices(initial)
+    computed, dense, start = compute(), matrices(params), matrices(initial)
     margin = np.quantile(np.sort(raw_margins(logits, labels)), 0.1)
     weights, first = ([np.float64(leaf).ravel() for leaf in jax.tree.leaves(tree)] for tree in (params, initial))
     spectral = np.array([np.linalg.norm(a, 2) for a in dense])
@@ -100,7 +100,7 @@ def test_norm_measures_of_a_convolutional_network_are_those_of_its_matrices():
              "parameter_norm": np.linalg.norm(weights), "distance_from_init": distance,
              "relative_distance_from_init": distance / np.linalg.norm(first), "inverse_margin": 1 / margin**2}
     for name, value in truth.items():
-        np.testing.assert_allclose(found[name], value, rtol=2e-5, err_msg=name)
+        np.testing.assert_allclose(computed[name], value, rtol=2e-5, err_msg=name)
 
 
 def test_path_norm_is_a_sum_over_paths():
@@ -127,8 +127,8 @@ def test_norms_of_a_stack_are_those_of_each_network():
     params, initial, stats = trained(batch_norm=True)[:3]
     double = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), (params, initial))
     stack = jax.vmap(lambda p, q: network_norms(p, q, stats, SHAPE))(*double)
-    for row, one in enumerate(((params, initial), jax.tree.map(lambda leaf: 2 * leaf, (params, initial)))):
-        for a, b in zip(stack, network_norms(*one, stats, SHAPE), strict=True):
+    for row, pair in enumerate(((params, initial), jax.tree.map(lambda leaf: 2 * leaf, (params, initial)))):
+        for a, b in zip(stack, network_norms(*pair, stats, SHAPE), strict=True):
             np.testing.assert_allclose(a[row], b, rtol=1e-4)
 
 
@@ -136,10 +136,10 @@ def test_scaling_all_weights():
     params, initial, _, logits, labels, outputs = trained()
     double = jax.tree.map(lambda leaf: 2 * leaf, params)
     shift = 3 * math.log(2)  # K = 3 layers
-    one, two = (norm_measures(network_norms(p, initial, {}, SHAPE), 1.0) for p in (params, double))
+    single, doubled = (norm_measures(network_norms(p, initial, {}, SHAPE), 1.0) for p in (params, double))
     for name, factor in (("log_frobenius_product", 2), ("log_spectral_product", 2), ("log_path_norm", 1)):
-        np.testing.assert_allclose(two[name] - one[name], factor * shift, rtol=1e-4)
-    np.testing.assert_allclose(two["frobenius_sum"], 4 * one["frobenius_sum"], rtol=1e-5)
+        np.testing.assert_allclose(doubled[name] - single[name], factor * shift, rtol=1e-4)
+    np.testing.assert_allclose(doubled["frobenius_sum"], 4 * single["frobenius_sum"], rtol=1e-5)
     # Divided by rho, and the spectral complexity by the margin, nothing changes: f(2W; x) = 8 f(W; x).
     assert log_rhos(params).keys() == {"all", "conv"}
     before = measures.compute_measures(params, params, {}, logits, labels, SHAPE, pooled_median=0.01)
@@ -154,32 +154,32 @@ def test_measures_of_batch_norm_are_those_of_the_function():
     params, initial, stats, logits, labels, _ = trained(batch_norm=True)
     biased = measures.compute_measures(fold_batch_norm(params, stats), fold_batch_norm(initial), {}, logits, labels,
                                        SHAPE)
-    found = measures.compute_measures(params, initial, stats, logits, labels, SHAPE)
-    kernels = {key for key in found if key.startswith(("log_", "frobenius", "distance", "relative", "parameter"))}
+    computed = measures.compute_measures(params, initial, stats, logits, labels, SHAPE)
+    kernels = {key for key in computed if key.startswith(("log_", "frobenius", "distance", "relative", "parameter"))}
     assert len(kernels) == 13
     for key in kernels:
-        np.testing.assert_allclose(found[key], biased[key], rtol=1e-5)
+        np.testing.assert_allclose(computed[key], biased[key], rtol=1e-5)
     # BatchNorm undoes a scale of the kernel before it, but for its epsilon.
     scaled = params | {"conv_0": {"kernel": 30 * params["conv_0"]["kernel"]}}
     moved = stats | {"norm_0": {"mean": 30 * stats["norm_0"]["mean"], "var": 900 * stats["norm_0"]["var"]}}
     same = measures.compute_measures(scaled, initial, moved, logits, labels, SHAPE)
     for key in kernels:
-        np.testing.assert_allclose(same[key], found[key], rtol=1e-4)
+        np.testing.assert_allclose(same[key], computed[key], rtol=1e-4)
 
 
 def test_rho_in_every_mode():
     params, initial, stats, logits, labels, _ = trained(batch_norm=True)
     spectral = network_norms(params, initial, stats, SHAPE).spectral
-    found = log_rhos(params, spectral)
-    assert found.keys() == {"all", "conv", "batch_norm", "operator"}
-    np.testing.assert_allclose(found["operator"], np.log(np.float64(spectral)).sum())
+    by_mode = log_rhos(params, spectral)
+    assert by_mode.keys() == {"all", "conv", "batch_norm", "operator"}
+    np.testing.assert_allclose(by_mode["operator"], np.log(np.float64(spectral)).sum())
     layers = [np.concatenate([params[f"norm_{i}"]["scale"], params[f"norm_{i}"]["bias"]]) for i in (0, 1)]
     default = np.log([np.linalg.norm(w) for w in (*layers, params["dense"]["kernel"])]).sum()
-    np.testing.assert_allclose(found["batch_norm"], default, rtol=1e-6)
+    np.testing.assert_allclose(by_mode["batch_norm"], default, rtol=1e-6)
     eta = raw_margins(logits, labels)
-    for given, log_rho in ((None, default), (found["conv"], found["conv"])):
-        found_now = measures.compute_measures(params, initial, stats, logits, labels, SHAPE, log_rho=given)
-        value = found_now["margin_smallest"]
+    for given, log_rho in ((None, default), (by_mode["conv"], by_mode["conv"])):
+        computed = measures.compute_measures(params, initial, stats, logits, labels, SHAPE, log_rho=given)
+        value = computed["margin_smallest"]
         np.testing.assert_allclose(value, eta.min() / np.exp(log_rho), rtol=1e-6)
     deep = {f"w{i}": np.full((10, 10), 1e15, np.float32) for i in range(20)}  # rho is 1e320, beyond float64
     np.testing.assert_allclose(log_rhos(deep)["all"], 20 * math.log(1e16), rtol=1e-6)
@@ -188,23 +188,23 @@ def test_rho_in_every_mode():
 def test_gamma_measures_by_hand_and_as_the_distribution_functions():
     eta = np.array([-2.0, 2, 6, 10, 14])  # median 6
     logits, labels = np.stack([eta, np.zeros(5)], 1).astype(np.float32), np.zeros(5, np.int32)
-    found = margin_measures(logits, labels, math.log(2), Gammas((4.0,), (0.5, 1)), pooled_median=2.0)
+    computed = margin_measures(logits, labels, math.log(2), Gammas((4.0,), (0.5, 1)), pooled_median=2.0)
     hand = {"margin_smallest": -1, "margin_median": 3, "margin_p10": -0.2, "auc_mean": 3,
             "auc_ramp_absolute@4": (0.25 + 0.75 + 1 + 1) / 5, "auc_tail_absolute@4": (-1 + 1 + 3) / 5,
             "small_margin_count_absolute@4": 3, "auc_ramp_pooled@0.5": (0.5 + 1 + 1 + 1) / 5 + 0.1,
             "auc_tail_pooled@0.5": -0.5 / 5, "auc_tail_pooled@1": (-0.5 + 0.5) / 5, "small_margin_count_pooled@1": 2,
             "auc_ramp_own@1": (1 / 3 + 3) / 5, "auc_tail_own@1": (-1 + 1) / 3 / 5, "small_margin_count_own@0.5": 1}
     for key, value in hand.items():
-        np.testing.assert_allclose(found[key], value, rtol=1e-12, atol=1e-12, err_msg=key)
+        np.testing.assert_allclose(computed[key], value, rtol=1e-12, atol=1e-12, err_msg=key)
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(200, 4)).astype(np.float32), rng.integers(0, 4, 200)
     logits[np.arange(200), labels] += 3
     eta = raw_margins(logits, labels)
-    found = margin_measures(logits, labels, math.log(100), Gammas((0.01,), (0.5,)), pooled_median=0.02)
+    computed = margin_measures(logits, labels, math.log(100), Gammas((0.01,), (0.5,)), pooled_median=0.02)
     for unit, median, gamma in (("absolute", 1, 0.01), ("pooled", 0.02, 0.5), ("own", np.median(eta) / 100, 0.5)):
         curve = jnp.asarray(eta / 100 / median, jnp.float32)
         for name in ("auc_ramp", "auc_tail", "small_margin_count"):
-            np.testing.assert_allclose(found[f"{name}_{unit}@{gamma:g}"], getattr(distribution, name)(curve, gamma),
+            np.testing.assert_allclose(computed[f"{name}_{unit}@{gamma:g}"], getattr(distribution, name)(curve, gamma),
                                        rtol=1e-4)
 
 
@@ -214,8 +214,8 @@ def test_normalised_loss_against_numpy_and_at_any_rho():
     for rho in (0.02, 1, 70):
         scaled = np.float64(logits) / rho
         losses = [np.logaddexp.reduce(row) - row[y] for row, y in zip(scaled, labels, strict=True)]
-        found = loss_excess(logits, labels, math.log(rho))
-        np.testing.assert_allclose(found, np.mean(losses) - math.log(5), rtol=1e-10)
+        excess = loss_excess(logits, labels, math.log(rho))
+        np.testing.assert_allclose(excess, np.mean(losses) - math.log(5), rtol=1e-10)
         if rho == 1:
             np.testing.assert_allclose(margin_measures(logits, labels, 0.0)["training_loss"], np.mean(losses))
     slope = np.mean(np.float64(logits) - np.float64(logits)[np.arange(50), labels][:, None])
@@ -224,12 +224,12 @@ def test_normalised_loss_against_numpy_and_at_any_rho():
 
 def test_what_is_not_defined_is_nan_and_the_rest_is_not():
     logits, labels = np.float32([[0, 1], [0, 3], [0, -5]]), np.array([0, 0, 0])
-    found = margin_measures(logits, labels, 0.0)
-    undefined = {key for key, value in found.items() if math.isnan(value)}
-    assert undefined == {key for key in found if "_pooled" in key or "_own" in key} | {"inverse_margin"}
+    computed = margin_measures(logits, labels, 0.0)
+    undefined = {key for key, value in computed.items() if math.isnan(value)}
+    assert undefined == {key for key in computed if "_pooled" in key or "_own" in key} | {"inverse_margin"}
     for log_rho in (-math.inf, 800.0):
-        found = margin_measures(-logits, labels, log_rho)
-        assert {key for key, v in found.items() if not math.isnan(v)} == {"training_loss"}
+        computed = margin_measures(-logits, labels, log_rho)
+        assert {key for key, v in computed.items() if not math.isnan(v)} == {"training_loss"}
     assert all(map(math.isnan, margin_measures(np.full((3, 2), np.nan, np.float32), labels, 0.0).values()))
     assert math.isnan(norm_measures(network_norms(*trained()[:3], SHAPE), -1.0)["log_path_norm_over_margin"])
     with pytest.raises(ValueError, match="C >= 2"):
@@ -241,16 +241,16 @@ def test_what_is_not_defined_is_nan_and_the_rest_is_not():
                                               ({"densenet": True}, over_margin(UNDEFINED))],
                          ids=["plain", "batch_norm", "biases", "densenet"])
 def test_every_measure_is_finite_where_it_is_defined(kwargs, undefined):
-    found = compute(**kwargs)
-    assert {measures.measure_of(key).name for key in found} == set(measures.MEASURES)
-    assert all(type(value) is float for value in found.values())
-    assert {key for key, value in found.items() if not math.isfinite(value)} == undefined
+    computed = compute(**kwargs)
+    assert {measures.measure_of(key).name for key in computed} == set(measures.MEASURES)
+    assert all(type(value) is float for value in computed.values())
+    assert {key for key, value in computed.items() if not math.isfinite(value)} == undefined
 
 
 def test_without_initial_weights_what_needs_them_is_nan():
     params, _, stats, logits, labels, _ = trained()
-    found = measures.compute_measures(params, None, stats, logits, labels, SHAPE, pooled_median=0.01)
-    assert {key for key, value in found.items() if math.isnan(value)} == {
+    computed = measures.compute_measures(params, None, stats, logits, labels, SHAPE, pooled_median=0.01)
+    assert {key for key, value in computed.items() if math.isnan(value)} == {
         name for name, row in measures.MEASURES.items() if row.needs_initial} == over_margin(
         {"log_spectral_complexity"}) | {"distance_from_init", "relative_distance_from_init"}
 
@@ -260,7 +260,7 @@ def test_the_table_says_what_each_measure_is_and_which_way_it_points():
     for name, row in measures.MEASURES.items():
         assert row.name == name and row.formula and row.source and row.larger_is in ("lower error", "higher error")
         assert measures.sign(f"{name}@0.5") == measures.sign(name) == (1 if row.larger_is == "lower error" else -1)
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="^'auc'$"):
         measures.sign("auc")
 
 

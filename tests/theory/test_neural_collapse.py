@@ -32,9 +32,9 @@ def example(classes, count=N, width=6, seed=0, noise=1.0):
     return features, labels, rng.normal(size=(width, classes)).astype(np.float32), rng.normal(size=classes)
 
 
-def assert_close(found, truth, rtol=2e-4, atol=2e-6):
+def assert_close(collapsed, truth, rtol=2e-4, atol=2e-6):
     for name in NUMBERS:
-        np.testing.assert_allclose(getattr(found, name), truth[name], rtol=rtol, atol=atol, err_msg=name)
+        np.testing.assert_allclose(getattr(collapsed, name), truth[name], rtol=rtol, atol=atol, err_msg=name)
 
 
 def simplex(classes, width):
@@ -56,9 +56,9 @@ def test_removed_rows_and_their_classes_do_not_count_whatever_they_hold():
     where = (labels != 3) & (np.arange(N) % 5 > 0)
     truth = by_hand(features, labels, weights, where=where)
     features[~where] = np.nan
-    found = collapse(features, labels, weights, where=where)
-    assert_close(found, truth)
-    assert found.centres.counts[3] == 0 and not found.centres.means[3].any()
+    collapsed = collapse(features, labels, weights, where=where)
+    assert_close(collapsed, truth)
+    assert collapsed.centres.counts[3] == 0 and not collapsed.centres.means[3].any()
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
@@ -66,11 +66,11 @@ def test_an_exact_simplex_has_collapsed(classes):
     corners, labels = simplex(classes, 12), np.arange(4 * classes) % classes
     offset, weights = np.linspace(1, 2, 12), 7 * corners.T
     features = (5 * corners[labels] + offset).astype(np.float32)
-    found = collapse(features, labels, weights.astype(np.float32), (-offset @ weights).astype(np.float32))
-    assert float(found.nc1) < 1e-12 and float(found.nc4) == 0
+    collapsed = collapse(features, labels, weights.astype(np.float32), (-offset @ weights).astype(np.float32))
+    assert float(collapsed.nc1) < 1e-12 and float(collapsed.nc4) == 0
     for name in ("nc2_norms", "nc2_angles", "nc2_norms_weights", "nc2_angles_weights", "nc3"):
-        assert abs(float(getattr(found, name))) < 3e-6, name
-    centred = np.asarray(found.centres.means) - np.asarray(found.centres.means).mean(0)
+        assert abs(float(getattr(collapsed, name))) < 3e-6, name
+    centred = np.asarray(collapsed.centres.means) - np.asarray(collapsed.centres.means).mean(0)
     sizes = np.linalg.norm(centred, axis=1)
     np.testing.assert_allclose((centred @ centred.T / np.outer(sizes, sizes))[~np.eye(classes, dtype=bool)],
                                -1 / (classes - 1), atol=1e-6)
@@ -81,8 +81,9 @@ def test_small_scatter_around_large_means_keeps_its_digits(noise):
     rng = np.random.default_rng(1)
     labels = (np.arange(600) % 3).astype(np.int32)
     features = (40 + 10 * simplex(3, 6)[labels] + noise * rng.normal(size=(600, 6))).astype(np.float32)
-    found, truth = collapse(features, labels, np.eye(6, 3, dtype=np.float32)), by_hand(features, labels, np.eye(6, 3))
-    np.testing.assert_allclose(found.nc1, truth["nc1"], rtol=1e-3)  # features hold 7 digits, and so does the truth here
+    collapsed = collapse(features, labels, np.eye(6, 3, dtype=np.float32))
+    truth = by_hand(features, labels, np.eye(6, 3))
+    np.testing.assert_allclose(collapsed.nc1, truth["nc1"], rtol=1e-3)  # features hold 7 digits, and so does this truth
 
 
 def test_order_scale_and_rotation_of_features_change_nothing():
@@ -99,20 +100,20 @@ def test_order_scale_and_rotation_of_features_change_nothing():
                                              (np.eye(6, 4), np.arange(6) % 2 == 0)])
 def test_what_is_not_defined_is_nan(features, where):
     labels = np.arange(6, dtype=np.int32) % 2
-    found = collapse(features.astype(np.float32), labels, np.eye(4, 2, dtype=np.float32), where=where)
-    assert np.isnan(found.nc1) and np.isnan(found.nc3)
+    collapsed = collapse(features.astype(np.float32), labels, np.eye(4, 2, dtype=np.float32), where=where)
+    assert np.isnan(collapsed.nc1) and np.isnan(collapsed.nc3)
 
 
 def test_centres_of_other_examples_judge_nc4():
     features, labels, weights, _ = example(3)
     others = example(3, seed=9, noise=2.0)[0]
-    own = jax.jit(lambda x, y: class_means(lambda _, x: x, None, x, y, 3, piece=7))(features, labels)
+    given = jax.jit(lambda x, y: class_means(lambda _, x: x, None, x, y, 3, piece=7))(features, labels)
     means = np.stack([features[labels == c].mean(0, dtype=np.float64) for c in range(3)])
-    np.testing.assert_allclose(own.means, means, rtol=1e-5)
+    np.testing.assert_allclose(given.means, means, rtol=1e-5)
     nearest = np.argmin(((others[:, None] - means) ** 2).sum(2), 1)
-    found, alone = (collapse(others, labels, weights, centres=centres) for centres in (own, None))
-    np.testing.assert_allclose(found.nc4, np.mean(nearest != np.argmax(others @ weights, 1)))
-    assert found.nc4 != alone.nc4 and found.nc1 == alone.nc1
+    judged, alone = (collapse(others, labels, weights, centres=centres) for centres in (given, None))
+    np.testing.assert_allclose(judged.nc4, np.mean(nearest != np.argmax(others @ weights, 1)))
+    assert judged.nc4 != alone.nc4 and judged.nc1 == alone.nc1
 
 
 def test_devices_that_share_the_rows_give_the_same():

@@ -34,9 +34,9 @@ def logits_and_labels(classes, count=17):
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_el2n_matches_numpy(classes):
     logits, labels = logits_and_labels(classes)
-    found = el2n(jnp.asarray(logits), jnp.asarray(labels))
-    assert found.shape == (17,) and found.dtype == jnp.float32
-    np.testing.assert_allclose(found, el2n_by_hand(logits, labels), rtol=1e-5)
+    values = el2n(jnp.asarray(logits), jnp.asarray(labels))
+    assert values.shape == (17,) and values.dtype == jnp.float32
+    np.testing.assert_allclose(values, el2n_by_hand(logits, labels), rtol=1e-5)
 
 
 def test_el2n_and_cross_entropy_stay_exact_however_confident_the_network():
@@ -74,8 +74,8 @@ def test_grand_of_a_linear_network_is_the_input_norm_times_el2n_in_any_pieces():
 def test_tiny_and_huge_gradients_neither_vanish_nor_overflow():
     sizes = jnp.array([0, 1e-30, 1e-20, 1, 1e20, 1e30, np.inf, np.nan])
     grand = jax.jit(lambda p, x: scores.grand(lambda p, size: size * (3 * p["a"] + 4 * p["b"][0]), p, (x,), 3))
-    found = grand({"a": jnp.float32(1), "b": jnp.ones(1)}, sizes)
-    np.testing.assert_allclose(found, 5 * sizes, rtol=1e-6)
+    norms = grand({"a": jnp.float32(1), "b": jnp.ones(1)}, sizes)
+    np.testing.assert_allclose(norms, 5 * sizes, rtol=1e-6)
 
 
 @functools.cache
@@ -97,7 +97,7 @@ def compiled_grand(**kwargs):
 
 
 @functools.cache
-def found_grand(**kwargs):
+def grand_scores(**kwargs):
     x, labels, _, params, _ = images_and_network(**kwargs)
     return np.asarray(compiled_grand(**kwargs)(params, x, labels))
 
@@ -106,10 +106,10 @@ def found_grand(**kwargs):
 def test_grand_of_a_convolutional_network_matches_numpy(conv):
     x, labels, _, params, _ = images_and_network(conv=conv)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-    for row, found in enumerate(found_grand(conv=conv)):
+    for row, score in enumerate(grand_scores(conv=conv)):
         _, gradient = reference.loss_and_gradient(params, np.asarray(x[row:row + 1], np.float64), labels[row:row + 1])
         truth = np.sqrt(sum((leaf ** 2).sum() for leaf in jax.tree.leaves(gradient)))
-        np.testing.assert_allclose(found, truth, rtol=1e-4)
+        np.testing.assert_allclose(score, truth, rtol=1e-4)
 
 
 def test_grand_with_batch_norm_and_biases_is_a_loop_over_single_gradients_with_running_statistics():
@@ -119,9 +119,9 @@ def test_grand_with_batch_norm_and_biases_is_a_loop_over_single_gradients_with_r
     def gradient(params, image, label):  # the usual cross-entropy, not the one of scores
         return jax.grad(lambda p: -jax.nn.log_softmax(logits(p, image[None])[0])[label])(params)
 
-    for row, found in enumerate(found_grand(batch_norm=True, biases=True, conv="lax")):
+    for row, score in enumerate(grand_scores(batch_norm=True, biases=True, conv="lax")):
         leaves = jax.tree.leaves(gradient(params, x[row], labels[row]))
-        np.testing.assert_allclose(found, np.sqrt(sum((np.asarray(leaf, np.float64) ** 2).sum() for leaf in leaves)),
+        np.testing.assert_allclose(score, np.sqrt(sum((np.asarray(leaf, np.float64) ** 2).sum() for leaf in leaves)),
                                    rtol=1e-4)
 
 
@@ -134,20 +134,20 @@ def test_gradients_of_a_convolution_in_tiles_under_vmap_are_those_of_a_loop():
         return jax.grad(lambda k, x: jnp.mean(jnp.sin(convolution.convolve(jnp.cos(x * k[0, 0, 0, 0]), k, name))))
 
     assert "scan" in str(jax.make_jaxpr(slope("tiled"))(kernel, x[0]))  # the loop over tiles
-    found, truth = jax.jit(jax.vmap(slope("tiled"), (None, 0)))(kernel, x), jax.jit(slope("lax"))
-    np.testing.assert_allclose(found, np.stack([truth(kernel, row) for row in x]), rtol=1e-4, atol=1e-6)
+    mapped, truth = jax.jit(jax.vmap(slope("tiled"), (None, 0)))(kernel, x), jax.jit(slope("lax"))
+    np.testing.assert_allclose(mapped, np.stack([truth(kernel, row) for row in x]), rtol=1e-4, atol=1e-6)
 
 
 def test_permuting_rows_permutes_scores_and_relabelling_classes_changes_nothing():
     logits, labels = logits_and_labels(10)
     rng = np.random.default_rng(5)
     rows, classes = rng.permutation(17), rng.permutation(10)
-    found = np.asarray(el2n(jnp.asarray(logits), jnp.asarray(labels)))
-    np.testing.assert_array_equal(el2n(jnp.asarray(logits[rows]), jnp.asarray(labels[rows])), found[rows])
-    np.testing.assert_allclose(el2n(jnp.asarray(logits[:, classes]), jnp.asarray(np.argsort(classes)[labels])), found,
+    values = np.asarray(el2n(jnp.asarray(logits), jnp.asarray(labels)))
+    np.testing.assert_array_equal(el2n(jnp.asarray(logits[rows]), jnp.asarray(labels[rows])), values[rows])
+    np.testing.assert_allclose(el2n(jnp.asarray(logits[:, classes]), jnp.asarray(np.argsort(classes)[labels])), values,
                                rtol=1e-6)
-    x, own, _, params, _ = images_and_network(conv="tiled")
+    x, image_labels, _, params, _ = images_and_network(conv="tiled")
     moved, order = np.random.default_rng(6).permutation(COUNT), np.array([2, 0, 1])
     turned = {**params, "dense": {"kernel": params["dense"]["kernel"][:, order]}}
-    again = compiled_grand(conv="tiled")(turned, x[moved], np.argsort(order).astype(np.int32)[own][moved])
-    np.testing.assert_allclose(again, found_grand(conv="tiled")[moved], rtol=1e-5)
+    again = compiled_grand(conv="tiled")(turned, x[moved], np.argsort(order).astype(np.int32)[image_labels][moved])
+    np.testing.assert_allclose(again, grand_scores(conv="tiled")[moved], rtol=1e-5)

@@ -76,8 +76,8 @@ class Foreign:
 def test_arrays_of_any_framework_give_the_same_record_outside_compiled_functions_too(kind):
     margins, shown = course(7)
     stored = scores.Dynamics(*(np.asarray(leaf) for leaf in present(scores.fresh_dynamics(N), margins[0], shown[0])))
-    found = scores.present(stored, kind(margins[1].astype(np.float64)), kind(shown[1]))
-    for a, b in zip(found, present(stored, margins[1], shown[1]), strict=True):
+    record = scores.present(stored, kind(margins[1].astype(np.float64)), kind(shown[1]))
+    for a, b in zip(record, present(stored, margins[1], shown[1]), strict=True):
         assert isinstance(a, jax.Array) and a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
 
@@ -93,6 +93,6 @@ def test_records_of_many_networks_are_mapped():
     margins, shown = course(1)
     stack = jax.jit(jax.vmap(scores.present, (None, 0, 0)))(scores.fresh_dynamics(N), margins[:4], shown[:4])
     for network in range(4):
-        one = present(scores.fresh_dynamics(N), margins[network], shown[network])
-        for a, b in zip(stack, one, strict=True):
+        alone = present(scores.fresh_dynamics(N), margins[network], shown[network])
+        for a, b in zip(stack, alone, strict=True):
             np.testing.assert_array_equal(a[network], b)
