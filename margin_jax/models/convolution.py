@@ -316,7 +316,7 @@ def choose_convolution(name: str, backend: str, mapped: bool) -> str:
     """The formulation of a convolution.
 
     "auto" is `tiled` on CPU, where XLA's own convolution is 17 times slower in a loop; `patches` elsewhere for mapped
-    networks, whose `lax` would be a grouped convolution; `lax` for one network on an accelerator (not measured yet).
+    networks, whose `lax` would be a grouped convolution; `lax` for one network on an accelerator (docs/performance.md).
 
     Args:
       name: one of CONVOLUTIONS.
