@@ -161,5 +161,5 @@ def free_memory() -> int:
     devices = jax.local_devices()
     stats = [device.memory_stats() for device in devices]
     if all(stats):
-        return min(one["bytes_limit"] - one["bytes_in_use"] for one in stats)
+        return min(memory["bytes_limit"] - memory["bytes_in_use"] for memory in stats)
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)

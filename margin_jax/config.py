@@ -34,34 +34,8 @@ def default_config() -> ConfigDict:
         "shuffle": False,  # True: a new order every epoch; the paper did not shuffle
         "micro_batch": 0,  # most rows at once where a step may be cut into pieces (no BatchNorm); 0: by backend
         "devices": 0,  # among which the rows of a step are shared out; 0: on CPU by batch_size, else 1
-        "data": {
-            "name": "digits",  # one of margin_jax.data.load.NAMES
-            "dir": "",  # TFDS folder, official archive's folder or .npz; else the environment's TFDS_DATA_DIR
-            "cache_dir": "",  # decoded arrays; "" is the user's cache folder
-            "classes": (),  # names or numbers of the classes to keep, relabelled in this order; () keeps all
-            "examples": 0,  # training examples to keep, the first of each class, for trials; 0: all
-            "scaling": "channel",  # pixels: mean 0, std 1 per channel; "half": (x - 0.5)/0.5; "unit": [0, 1]
-            "random_fraction": 0.0,  # share of training labels replaced by uniformly random ones
-            "random_seed": 0,
-        },
-        "model": {
-            "name": "convnet",  # one of MODEL_NAMES
-            "widths": (16, 32, 64, 128),
-            "kernel": 3,  # convnet: pixels along one side of every convolution's kernel
-            "strides": (),  # convnet: of each convolution; () is 2 for all
-            "padding": "same",  # convnet: (kernel - 1)/2 zero pixels around every image, or "valid": none
-            "pooling": (),  # convnet: numbers of the convolutions, from 0, after which there is a 2x2 max-pooling
-            "dense": (),  # convnet: widths of hidden dense layers
-            "batch_norm": False,  # convnet; densenet always has it
-            "biases": False,  # convnet: of every layer; densenet: of the dense layer
-            "blocks": (6, 12, 12, 16),  # densenet: layers of each dense block
-            "growth": 12,  # densenet: channels that a layer adds
-            "reduction": 0.5,  # densenet: share of the channels that a transition keeps
-            "stem": 0,  # densenet: channels of the first convolution; 0: twice the growth
-            "init": "pytorch",  # or "normal" with init_std
-            "init_std": 0.03,
-            "conv": "auto",  # "patches", "tiled", "lax"; auto: by backend
-        },
+        "data": _data(),
+        "model": _model(),
         "optimizer": {
             "name": "sgd",  # or "adam"
             "learning_rate": 0.01,
@@ -91,19 +65,60 @@ def default_config() -> ConfigDict:
             "absolute": (0.01, 0.1),  # the paper's, in normalised margin
             "relative": (0.1, 0.5, 1.0),  # multiples of the network's own median normalised margin
         },
-        "record": {
-            "every": 1,  # epochs between records of margins and test error
-            # Recorded margins are kept on disk at multiples of this epoch, at separation, convergence and the end.
-            "margins_every": 1,
-            # Neural collapse is taken at recorded multiples of this epoch, at separation and the end; 0: never.
-            "collapse_every": 0,
-            "dense_below": 0.01,  # until separation, also record where the epoch's own error is at most this share
-            "piece": 0,  # rows at once in the pass over all data; 0: 50 on CPU, 1000 elsewhere
-        },
+        "record": _record(),
         "figures": (),  # of the paper that launch/train.py and launch/plot.py draw of a run beside the usual ones
         "checkpoint_seconds": 30.0,  # at least this long between checkpoints; 0: every epoch
         "log_every_seconds": 5.0,  # plain progress lines where the output is no terminal
     })
+
+
+def _data() -> dict[str, Any]:
+    """Which examples, and what becomes of their pixels and labels."""
+    return {
+        "name": "digits",  # one of margin_jax.data.load.NAMES
+        "dir": "",  # TFDS folder, official archive's folder or .npz; else the environment's TFDS_DATA_DIR
+        "cache_dir": "",  # decoded arrays; "" is the user's cache folder
+        "classes": (),  # names or numbers of the classes to keep, relabelled in this order; () keeps all
+        "examples": 0,  # training examples to keep, the first of each class, for trials; 0: all
+        "scaling": "channel",  # pixels: mean 0, std 1 per channel; "half": (x - 0.5)/0.5; "unit": [0, 1]
+        "random_fraction": 0.0,  # share of training labels replaced by uniformly random ones
+        "random_seed": 0,
+    }
+
+
+def _model() -> dict[str, Any]:
+    """The network; configs/networks.py has two by name."""
+    return {
+        "name": "convnet",  # one of MODEL_NAMES
+        "widths": (16, 32, 64, 128),
+        "kernel": 3,  # convnet: pixels along one side of every convolution's kernel
+        "strides": (),  # convnet: of each convolution; () is 2 for all
+        "padding": "same",  # convnet: (kernel - 1)/2 zero pixels around every image, or "valid": none
+        "pooling": (),  # convnet: numbers of the convolutions, from 0, after which there is a 2x2 max-pooling
+        "dense": (),  # convnet: widths of hidden dense layers
+        "batch_norm": False,  # convnet; densenet always has it
+        "biases": False,  # convnet: of every layer; densenet: of the dense layer
+        "blocks": (6, 12, 12, 16),  # densenet: layers of each dense block
+        "growth": 12,  # densenet: channels that a layer adds
+        "reduction": 0.5,  # densenet: share of the channels that a transition keeps
+        "stem": 0,  # densenet: channels of the first convolution; 0: twice the growth
+        "init": "pytorch",  # or "normal" with init_std
+        "init_std": 0.03,
+        "conv": "auto",  # "patches", "tiled", "lax"; auto: by backend
+    }
+
+
+def _record() -> dict[str, Any]:
+    """What is recorded, and how often."""
+    return {
+        "every": 1,  # epochs between records of margins and test error
+        # Recorded margins are kept on disk at multiples of this epoch, at separation, convergence and the end.
+        "margins_every": 1,
+        # Neural collapse is taken at recorded multiples of this epoch, at separation and the end; 0: never.
+        "collapse_every": 0,
+        "dense_below": 0.01,  # until separation, also record where the epoch's own error is at most this share
+        "piece": 0,  # rows at once in the pass over all data; 0: 50 on CPU, 1000 elsewhere
+    }
 
 
 def _compress() -> dict[str, Any]:

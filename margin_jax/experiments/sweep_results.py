@@ -153,8 +153,8 @@ def _add_measures(config: Any, rows: list[Row], margins: np.ndarray) -> None:
         prefix = "" if mode == default else f"{mode}:"
         for row, network, curve in zip(rows, networks, normalised, strict=True):
             measured = network["margins"].get(mode, dict.fromkeys(keys, math.nan))
-            of_pooled = {key: value if mode in network["margins"] else math.nan for key, value in
-                         gamma_measures(curve, gammas_of(config), pooled).items() if "_pooled@" in key}
+            of_pooled = {key: value for key, value in gamma_measures(curve, gammas_of(config), pooled).items()
+                         if "_pooled@" in key}
             row |= {prefix + key: value for key, value in (measured | of_pooled).items()
                     if mode == default or key not in ("training_loss", "inverse_margin")}
     for row, network in zip(rows, networks, strict=True):

@@ -69,12 +69,12 @@ def from_flax(module: nn.Module, batched: bool = True) -> Network:
         with jax.default_matmul_precision("highest"):
             _, sown = module.apply({"params": params, "batch_stats": batch_stats}, x, False, jnp.ones(x.shape[0]),
                                    mutable=["intermediates"])
-        found = sown.get("intermediates", {}).get(FEATURES)
-        if found is None:
+        features = sown.get("intermediates", {}).get(FEATURES)
+        if features is None:
             raise ValueError(f"expected a module that sows the input of its last dense layer as {FEATURES!r} in "
                              f"'intermediates', got {type(module).__name__}, which does not; add "
                              f"self.sow('intermediates', {FEATURES!r}, x) before that layer")
-        return found[0]
+        return features[0]
 
     return Network(init, forward, logits, batched, features)
 

@@ -50,8 +50,8 @@ def _power_iteration(layer: Layer, key: jax.Array, tolerance: float, limit: int)
         return (state[2] > tolerance) & (state[3] < limit)  # a residual NaN, of A = 0 or of weights NaN, ends it
 
     start = jax.random.normal(key, (size, min(BLOCK, size)), layer.kernel.dtype)
-    one = jnp.ones((), layer.kernel.dtype)
-    _, largest, residual, _ = lax.while_loop(unfinished, step, (start, one, one, jnp.int32(0)))
+    unit = jnp.ones((), layer.kernel.dtype)
+    _, largest, residual, _ = lax.while_loop(unfinished, step, (start, unit, unit, jnp.int32(0)))
     return jnp.where(residual > tolerance, jnp.nan, jnp.sqrt(jnp.maximum(largest, 0)))
 
 
@@ -221,21 +221,21 @@ def network_norms(params: Any, initial: Any, batch_stats: Any, image_shape: tupl
                         norms.layer_norm(moved), norms.layer_norm(start))
 
 
-def norm_measures(found: NetworkNorms, margin: float) -> dict[str, float]:
+def norm_measures(weights: NetworkNorms, margin: float) -> dict[str, float]:
     """The measures of `measures.MEASURES` that look at the weights, in float64.
 
     Args:
-      found: of one network.
+      weights: norms of one network.
       margin: gamma_hat, 10th percentile of its raw training margins; unless > 0, what is divided by it is NaN.
 
     Returns:
       By name.
     """
-    count, log_margin = len(found.frobenius), math.log(margin) if margin > 0 else math.nan
+    count, log_margin = len(weights.frobenius), math.log(margin) if margin > 0 else math.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         frobenius, spectral = (2 * float(np.log(np.asarray(values, np.float64)).sum())
-                               for values in (found.frobenius, found.spectral))
-        complexity, path = log_spectral_complexity(found.spectral, found.moved), float(found.log_path)
+                               for values in (weights.frobenius, weights.spectral))
+        complexity, path = log_spectral_complexity(weights.spectral, weights.moved), float(weights.log_path)
         return {
             "log_frobenius_product": frobenius,
             "log_frobenius_product_over_margin": frobenius - 2 * log_margin,
@@ -247,7 +247,7 @@ def norm_measures(found: NetworkNorms, margin: float) -> dict[str, float]:
             "log_spectral_complexity_over_margin": complexity - log_margin,
             "log_path_norm": path,
             "log_path_norm_over_margin": path - log_margin,
-            "parameter_norm": float(np.sqrt((np.asarray(found.frobenius, np.float64) ** 2).sum())),
-            "distance_from_init": float(found.distance),
-            "relative_distance_from_init": float(np.float64(found.distance) / np.float64(found.initial)),
+            "parameter_norm": float(np.sqrt((np.asarray(weights.frobenius, np.float64) ** 2).sum())),
+            "distance_from_init": float(weights.distance),
+            "relative_distance_from_init": float(np.float64(weights.distance) / np.float64(weights.initial)),
         }

@@ -53,13 +53,13 @@ def layer_norms(params: Any, kind: str = "frobenius", p: float = 2.0) -> dict[st
 
 def batch_norm_norms(params: Any) -> dict[str, jax.Array]:
     """sqrt(||scale||^2 + ||bias||^2) of every BatchNorm layer, by its path; each () float."""
-    leaves, found = _leaves(params), {}
+    leaves, by_layer = _leaves(params), {}
     for name, scale in leaves.items():
         layer, _, last = name.rpartition("/")
         if last == "scale":
             bias = leaves.get(f"{layer}/bias" if layer else "bias", jnp.zeros_like(scale))
-            found[layer] = jnp.sqrt(jnp.sum(jnp.square(scale)) + jnp.sum(jnp.square(bias)))
-    return found
+            by_layer[layer] = jnp.sqrt(jnp.sum(jnp.square(scale)) + jnp.sum(jnp.square(bias)))
+    return by_layer
 
 
 def default_mode(params: Any) -> str:

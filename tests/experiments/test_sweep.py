@@ -1,6 +1,8 @@
 """Sweeps: every network as if alone, whatever its chunk, its process, and whatever becomes of the others."""
 
+import csv
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -97,6 +99,33 @@ def test_tables_say_what_the_run_folders_say(data, done):
 def margins_at(path, row):
     stored = records.read_margins(path / "networks" / f"{row['network']:03d}")
     return stored.normalised(np.flatnonzero(stored.epochs == row["epoch"])[0])
+
+
+def rows_of(path):
+    with open(path / "networks.csv", newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_norm_that_one_network_lacks_is_missing_there_and_changes_no_other_number(data, done, tmp_path):
+    path, config = tmp_path / "sweep", run_config(data, **SWEEP, sweep__chunk=4)
+    shutil.copytree(done, path)
+    lacking = path / "networks" / "002" / "moments.json"
+    moments = json.loads(lacking.read_text())
+    for moment in moments.values():
+        del moment["log_rho"]["operator"], moment["margins"]["operator"]
+    lacking.write_text(json.dumps(moments))
+    for name in ("summary.json", *TABLES):
+        (path / name).unlink()
+    sweep(config, path)
+    before, after = rows_of(done), rows_of(path)
+    of_operators = [key for key in before[0] if key.startswith("operator:") or key == "log_rho:operator"]
+    pooled = [key for key in of_operators if "_pooled@" in key]  # over fewer networks now
+    assert len(of_operators) > 20 and list(before[0]) == list(after[0])
+    for number, (old, new) in enumerate(zip(before, after, strict=True)):
+        missing = {key for key in old if old[key] and new[key] in ("", "nan")}
+        assert missing == ({key for key in of_operators if old[key]} if number == 2 else set())
+        assert {key: value for key, value in old.items() if key not in (*missing, *pooled)} == {
+            key: value for key, value in new.items() if key not in (*missing, *pooled)}
 
 
 def test_chunks_and_processes_change_nothing(data, done, tmp_path):
