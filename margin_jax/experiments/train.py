@@ -25,7 +25,7 @@ from margin_jax.parallel import compile_on, size_of
 from margin_jax.run_folder import write
 from margin_jax.run_folder.checkpoint import Checkpoints
 from margin_jax.run_folder.write import RunFolder, opened
-from margin_jax.theory.neural_collapse import Collapse, neural_collapse
+from margin_jax.theory.neural_collapse import Centres, Classifier, Collapse, Sample, neural_collapse
 from margin_jax.theory.scores import present
 from margin_jax.training.epoch import make_plan
 from margin_jax.training.evaluate import Evaluation
@@ -73,21 +73,20 @@ def make_collapse_row(job: Job) -> Callable[[Snapshot], dict[str, float]]:
 
     def measured(params: Params, batch_stats: BatchStats, train: Examples, test: Examples,
                  mask: jax.Array) -> tuple[Collapse, Collapse]:
-        weights, biases = classifier(params)
-
-        def of(examples: Examples, **chosen: Any) -> Collapse:
+        def of(examples: Examples, mask: jax.Array | None, centres: Centres | None) -> Collapse:
             return neural_collapse(
                 lambda params, images: job.network.features(params, batch_stats, standardised(images, examples)),
-                params, examples.images, examples.labels, weights, biases, piece=job.piece, mesh=job.mesh, **chosen)
+                params, Sample(examples.images, examples.labels, mask), Classifier(*classifier(params)), centres,
+                job.piece, job.mesh)
 
-        trained = of(train, where=mask)
-        return trained, of(test, centres=trained.centres)
+        trained = of(train, mask, None)
+        return trained, of(test, None, trained.centres)
 
     compiled = compile_on(measured, job.mesh)
 
     def row(snapshot: Snapshot) -> dict[str, float]:
         state, progress, _ = snapshot
-        train, test = jax.device_get([found._replace(centres=None) for found in compiled(
+        train, test = jax.device_get([collapse._replace(centres=None) for collapse in compiled(
             state.params, state.batch_stats, job.train, job.test, jnp.asarray(progress.mask))])
         numbers = {name: float(value) for name, value in train._asdict().items() if value is not None}
         return {"epoch": int(state.epoch), **numbers, "nc1_test": float(test.nc1), "nc4_test": float(test.nc4)}
