@@ -30,8 +30,8 @@ _NAMES = {
     # what is said to predict the test error
     "theory.complexity": ("spectral_norm", "operator_norms", "network_norms", "log_path_norm",
                           "log_spectral_complexity"),
-    "theory.measures": ("compute_measures", "margin_measures", "Gammas", "MEASURES"),
-    "theory.neural_collapse": ("neural_collapse",),
+    "theory.measures": ("compute_measures", "margin_measures", "Trained", "Gammas", "MEASURES"),
+    "theory.neural_collapse": ("neural_collapse", "Sample", "Classifier"),
     # statistics
     "statistics.ranking": ("spearman", "partial_spearman", "kendall", "sign_error"),
     "statistics.information": ("conditional_mutual_information",),
@@ -39,7 +39,7 @@ _NAMES = {
     "statistics.audit": ("audit",),
     # networks, data, training
     "models.network": ("Network", "from_flax", "with_batch_norm"),
-    "models.convnet": ("ConvNet",),
+    "models.convnet": ("ConvNet", "Geometry"),
     "models.densenet": ("DenseNetBC",),
     "data.load": ("load_data",),
     "data.dataset": ("Dataset", "Split", "make_split"),

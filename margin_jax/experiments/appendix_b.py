@@ -1,18 +1,16 @@
-"""The rows of deletion.csv: appendix B at one network, before and after examples are deleted.
+"""The rows of deletion.csv: equations (4) and (5) of appendix B at one network, before and after deletions.
 
-Which examples are deleted for the table of appendix B, and how a row of it is written.
-
-Equation (4) of appendix B: minima of least squares on a network's features, and what deletions leave of them.
+Equation (4) is about minima of least squares, taken on the network's features; equation (5) about the gradient of the
+loss with respect to each layer.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from margin_jax.data.dataset import Dataset
 from margin_jax.errors import InputError
 from margin_jax.models.network import BatchStats, Network, Params
 from margin_jax.parallel import map_pieces
@@ -48,15 +46,26 @@ class Deletion(NamedTuple):
     left: np.ndarray
 
 
-def deletions(counts: tuple[int, ...], margins: np.ndarray, seed: int, draws: int) -> Iterator[Deletion]:
-    """None first, then each count below N by each choice.
+class Deletions(NamedTuple):
+    """Which deletions are tried.
 
-    Args:
-      counts: how many to delete.
-      margins: (N,) raw; ties go to the smaller id.
+    Attributes:
+      counts: how many examples to delete.
       seed: of the random draws, whose larger sets contain the smaller ones.
       draws: how many random sets of each count.
     """
+
+    counts: tuple[int, ...]
+    seed: int
+    draws: int = 5
+
+
+def deletions(wanted: Deletions, margins: np.ndarray) -> Iterator[Deletion]:
+    """None first, then each count below N by each choice, of examples with raw `margins` (N,).
+
+    Ties go to the smaller id.
+    """
+    counts, seed, draws = wanted
     size = margins.size
     orders = [("smallest", 0, np.argsort(margins, kind="stable")), ("largest", 0, np.argsort(-margins, kind="stable"))]
     orders += [("random", draw, np.random.default_rng((seed, draw)).permutation(size)) for draw in range(draws)]
@@ -66,18 +75,17 @@ def deletions(counts: tuple[int, ...], margins: np.ndarray, seed: int, draws: in
             yield Deletion(choice, draw, count, ~np.isin(np.arange(size), order[:count]))
 
 
-def row_of(equation: int, layer: str, minimum: str, deletion: Deletion, found: Residual) -> Row:
+def row_of(equation: int, layer: str, minimum: str, deletion: Deletion, residual: Residual) -> Row:
     """A row with the columns `tables.DELETION`."""
     return {"equation": equation, "layer": layer, "minimum": minimum, "choice": deletion.choice, "draw": deletion.draw,
-            "removed": deletion.removed, "examples": int(deletion.left.sum()), **found._asdict()}
+            "removed": deletion.removed, "examples": int(deletion.left.sum()), **residual._asdict()}
 
 
-def regression_rows(counts: tuple[int, ...], seed: int, features: np.ndarray, targets: np.ndarray, margins: np.ndarray,
-                    draws: int) -> list[Row]:
+def regression_rows(wanted: Deletions, features: np.ndarray, targets: np.ndarray, margins: np.ndarray) -> list[Row]:
     """Rows of an interpolating minimum, of some examples, and of one that does not interpolate, of all.
 
     Args:
-      counts, seed, draws: as of `deletions`.
+      wanted: which deletions.
       features: (N, D) float64.
       targets: (N, C) float64.
       margins: (N,) raw.
@@ -85,20 +93,20 @@ def regression_rows(counts: tuple[int, ...], seed: int, features: np.ndarray, ta
     Returns:
       The rows; none of a minimum that these features do not have.
     """
-    few = interpolable(features, targets, margins, seed)
-    rows = _minimum("interpolating", counts, seed, features[few], targets[few], margins[few], draws) if few.size else []
+    few = interpolable(features, targets, margins, wanted.seed)
+    rows = _minimum("interpolating", wanted, features[few], targets[few], margins[few]) if few.size else []
     if not interpolates(features, targets, least_squares(features, targets)):
-        rows += _minimum("not interpolating", counts, seed, features, targets, margins, draws)
+        rows += _minimum("not interpolating", wanted, features, targets, margins)
     return rows
 
 
-def _minimum(minimum: str, counts: tuple[int, ...], seed: int, features: np.ndarray, targets: np.ndarray,
-             margins: np.ndarray, draws: int) -> list[Row]:
+def _minimum(minimum: str, wanted: Deletions, features: np.ndarray, targets: np.ndarray,
+             margins: np.ndarray) -> list[Row]:
     solution = least_squares(features, targets)
     sizes = np.linalg.norm(features, axis=1) * np.linalg.norm(features @ solution - targets, axis=1)
     before = regression_side(features, targets, solution, np.ones(margins.size, bool))
     rows = []
-    for deletion in deletions(counts, margins, seed, draws):
+    for deletion in deletions(wanted, margins):
         side = regression_side(features, targets, solution, deletion.left)
         weight = float(sizes[~deletion.left].sum() / sizes.sum()) if minimum != "interpolating" else float("nan")
         rows.append(row_of(4, "least squares", minimum, deletion, residual_of(side, before, weight)))
@@ -135,18 +143,17 @@ def interpolable(features: np.ndarray, targets: np.ndarray, margins: np.ndarray,
 _PIECE = 50  # rows at once; per-example gradients take that many times the parameters
 
 
-def deletion_rows(config: Any, dataset: Dataset, network: Network, params: Params, batch_stats: BatchStats,
-                  examples: Examples, margins: np.ndarray, draws: int = 5) -> list[Row]:
+def deletion_rows(wanted: Deletions, network: Network, params: Params, batch_stats: BatchStats, examples: Examples,
+                  margins: np.ndarray, num_classes: int) -> list[Row]:
     """Residuals of equation (5) for each layer and of the regression gradient, before and after each deletion.
 
     Args:
-      config: `seed` and `stability.deletions`, the numbers of examples to delete, are used.
-      dataset: its training set.
+      wanted: which deletions.
       network: without BatchNorm and biases.
       params, batch_stats: of the network.
       examples: the training set on the device.
       margins: (N,) raw margins of the network.
-      draws: random sets of each count.
+      num_classes: C.
 
     Returns:
       Rows with the columns `tables.DELETION`. Counts that leave no example are left out, and so is the minimum that
@@ -158,7 +165,7 @@ def deletion_rows(config: Any, dataset: Dataset, network: Network, params: Param
     if not homogeneous(params, batch_stats):
         raise InputError("appendix B is about positively homogeneous networks, got one with BatchNorm or biases; train "
                          "with model.name=convnet, model.batch_norm=False and model.biases=False")
-    counts, margins = tuple(config.stability.deletions), np.asarray(margins, np.float64)
+    margins = np.asarray(margins, np.float64)
 
     @jax.jit
     def features_of(params: Params, data: Examples) -> jax.Array:
@@ -166,13 +173,13 @@ def deletion_rows(config: Any, dataset: Dataset, network: Network, params: Param
                           _PIECE)
 
     features = np.asarray(features_of(params, examples), np.float64)
-    targets = np.eye(len(dataset.class_names))[dataset.train.labels]
-    return (_classification(counts, config.seed, network, params, batch_stats, examples, margins, draws)
-            + regression_rows(counts, config.seed, features, targets, margins, draws))
+    targets = np.eye(num_classes)[np.asarray(examples.labels)]
+    return (_classification(wanted, network, params, batch_stats, examples, margins)
+            + regression_rows(wanted, features, targets, margins))
 
 
-def _classification(counts: tuple[int, ...], seed: int, network: Network, params: Params, batch_stats: BatchStats,
-                    examples: Examples, margins: np.ndarray, draws: int) -> list[Row]:
+def _classification(wanted: Deletions, network: Network, params: Params, batch_stats: BatchStats, examples: Examples,
+                    margins: np.ndarray) -> list[Row]:
     def apply_fn(params: Params, images: jax.Array, data: Examples) -> jax.Array:
         return network.logits(params, batch_stats, standardised(images, data))
 
@@ -187,7 +194,7 @@ def _classification(counts: tuple[int, ...], seed: int, network: Network, params
     terms = {name: np.asarray(values, np.float64) for name, values in norms(params, examples).items()}
     minimum = "separated" if margins.min() > 0 else "not separated"
     rows, before, first = [], {}, np.zeros(margins.size)
-    for deletion in deletions(counts, margins, seed, draws):
+    for deletion in deletions(wanted, margins):
         weights = soft_weights(margins, deletion.left)
         sides = network_sides(params, gradient(params, examples, jnp.asarray(weights, jnp.float32)), margins, weights,
                               terms)

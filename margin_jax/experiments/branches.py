@@ -1,10 +1,7 @@
-"""What a compression compares: one branch per rule and count, each a run of its own that starts at the removal.
+"""What a compression compares: networks at the moment of removal, and the branches that go on from each.
 
-Pure functions of the config.
-
-The networks that a compression starts from: trained by the ordinary run, or found where another compression did.
-
-Running one branch of a compression in its own run folder.
+A `Base` is such a network, trained by the ordinary run, or read where another compression trained it. A `Branch` is one
+rule and count, or a control; it is a run of its own in its own run folder.
 """
 
 import pathlib
@@ -70,28 +67,30 @@ class Start(NamedTuple):
         return f"{optimizer}{std}seed_{self.seed}"
 
 
-def rules(config: Any) -> list[tuple[str, bool]]:
+# `section` is the config's section `compress` below.
+
+
+def rules(section: Any) -> list[tuple[str, bool]]:
     """The rule and the controls that are rules, each with whether it is balanced, without repeats."""
-    section = config.compress
-    found = [(section.rule, section.balanced)]
-    found += [(rule, False) for rule in RULE_CONTROLS if rule in section.controls]
-    return list(dict.fromkeys(found))
+    controls = [(rule, False) for rule in RULE_CONTROLS if rule in section.controls]
+    return list(dict.fromkeys([(section.rule, section.balanced), *controls]))
 
 
-def kept_counts_of(config: Any) -> tuple[int, ...]:
+def kept_counts_of(section: Any) -> tuple[int, ...]:
     """compress.keeps, or else compress.keep alone; () without either."""
-    section = config.compress
     return tuple(section.keeps) or ((section.keep,) if section.keep else ())
 
 
-def starts(config: Any) -> list[Start]:
-    """The networks trained before the removal: seeds, and in mode "continuous" initial stds and optimisers."""
-    section = config.compress
+def starts(section: Any, seed: int) -> list[Start]:
+    """The networks trained before the removal: seeds, and in mode "continuous" initial stds and optimisers.
+
+    `seed` is that of the config, where the section has none.
+    """
     continuous = section.mode == "continuous"
     stds = tuple(section.init_stds) if continuous and section.init_stds else (0.0,)
     optimizers = tuple(section.optimizers) if continuous and section.optimizers else ("",)
-    return [Start(seed, std, optimizer) for optimizer in optimizers for std in stds
-            for seed in tuple(section.seeds) or (config.seed,)]
+    seeds = tuple(section.seeds) or (seed,)
+    return [Start(seed, std, optimizer) for optimizer in optimizers for std in stds for seed in seeds]
 
 
 def base_config(config: Any, start: Start) -> Any:
@@ -106,18 +105,18 @@ def base_config(config: Any, start: Start) -> Any:
     return base
 
 
-def after_branches(config: Any) -> list[Branch]:
+def after_branches(section: Any) -> list[Branch]:
     """One branch per rule and count that goes on from the network at the removal; without "full"."""
-    if config.compress.mode == "continuous":
-        return [Branch(*rule, 0, AFTER) for rule in rules(config)]
-    return [Branch(*rule, kept, AFTER) for kept in kept_counts_of(config) for rule in rules(config)]
+    if section.mode == "continuous":
+        return [Branch(*rule, 0, AFTER) for rule in rules(section)]
+    return [Branch(*rule, kept, AFTER) for kept in kept_counts_of(section) for rule in rules(section)]
 
 
-def scratch_branches(config: Any) -> list[Branch]:
+def scratch_branches(section: Any) -> list[Branch]:
     """A fresh network for each rule's examples, at every count of `kept_counts_of`."""
-    if SCRATCH not in config.compress.controls:
+    if SCRATCH not in section.controls:
         return []
-    return [Branch(*rule, kept, SCRATCH) for kept in kept_counts_of(config) for rule in rules(config)]
+    return [Branch(*rule, kept, SCRATCH) for kept in kept_counts_of(section) for rule in rules(section)]
 
 
 def branch_config(config: Any, start: Start, branch: Branch, epochs: int) -> Any:
@@ -129,22 +128,22 @@ def branch_config(config: Any, start: Start, branch: Branch, epochs: int) -> Any
       branch: "full" keeps the settings from before the removal.
       epochs: compress.epochs of the branch.
     """
-    own, section = base_config(config, start), config.compress
-    own.compress.update({"rule": branch.rule, "balanced": branch.balanced, "keep": branch.kept, "epochs": epochs,
+    run, section = base_config(config, start), config.compress
+    run.compress.update({"rule": branch.rule, "balanced": branch.balanced, "keep": branch.kept, "epochs": epochs,
                          "ids": tuple(section.ids) if branch.rule == "ids" else ()})
     if branch.rule == FULL:
         # Schedules of different lengths are compared with full data at their own last epochs.
-        own.record.every = 1 if section.mode == "continuous" else own.record.every
+        run.record.every = 1 if section.mode == "continuous" else run.record.every
     else:
-        own.record.every = section.record_every or own.record.every
-        own.batch_size = own.batch_size if section.batch_size < 0 else section.batch_size
-        own.optimizer.name = section.optimizer or own.optimizer.name
-        own.optimizer.learning_rate = section.learning_rate or own.optimizer.learning_rate
+        run.record.every = section.record_every or run.record.every
+        run.batch_size = run.batch_size if section.batch_size < 0 else section.batch_size
+        run.optimizer.name = section.optimizer or run.optimizer.name
+        run.optimizer.learning_rate = section.learning_rate or run.optimizer.learning_rate
         if branch.scope == AFTER:  # a fresh network has no running statistics worth keeping
-            own.compress.batch_norm = section.batch_norm
+            run.compress.batch_norm = section.batch_norm
             if section.mode == "continuous":
-                own.compress.update({"mode": "continuous", "schedule": section.schedule})
-    return own
+                run.compress.update({"mode": "continuous", "schedule": section.schedule})
+    return run
 
 
 class Base(NamedTuple):
@@ -169,9 +168,12 @@ class Base(NamedTuple):
     status: str
 
 
-def bases_folder(config: Any, path: pathlib.Path) -> pathlib.Path:
-    """Where the networks before the removal lie: compress.base, or `base` in the work folder `path`."""
-    return pathlib.Path(config.compress.base).absolute() if config.compress.base else path / "base"
+def bases_folder(section: Any, path: pathlib.Path) -> pathlib.Path:
+    """Where the networks before the removal lie: the section's `base`, or `base` in the work folder `path`.
+
+    `section` may be `stability` too.
+    """
+    return pathlib.Path(section.base).absolute() if section.base else path / "base"
 
 
 def ensure_base(config: Any, start: Start, folder: pathlib.Path, jobs: Jobs) -> Base:
@@ -186,58 +188,62 @@ def ensure_base(config: Any, start: Start, folder: pathlib.Path, jobs: Jobs) -> 
     Raises:
       InputError: a run of other settings or other data lies there.
     """
-    own, path, dataset = base_config(config, start), folder / start.name, jobs.dataset
-    job = jobs.get(own)
-    description = describe(own, dataset, job)
-    if write.state_of(path, own) == write.OVER:
+    run, path, dataset = base_config(config, start), folder / start.name, jobs.dataset
+    job = jobs.get(run)
+    description = describe(run, dataset, job)
+    if write.state_of(path, run) == write.OVER:
         check_origin(path, description)
         status = read.read_json(path, "summary.json")["status"]
     else:
         try:
-            status = run_in(path, own, dataset, job, description)["status"]
+            status = run_in(path, run, dataset, job, description)["status"]
         except DivergedError:
             status = "diverged"
-    like = fresh_snapshot(own, jobs.get(own), dataset.train.labels.size)  # training has donated the state of `job`
+    # Training has donated the state of `job`.
+    like = fresh_snapshot(jobs.get(run), dataset.train.labels.size, run.stop.smallest)
     with Checkpoints(path / "checkpoints") as checkpoints:
-        snapshot = on_host(Snapshot(*checkpoints.restore(like)))
+        snapshot = on_host(checkpoints.restore(like))
     metrics = read.read_metrics(path)
     row = {name: column[-1].item() for name, column in metrics.items()} if metrics["epoch"].size else {}
-    failed = schedule.moment_missed(own, snapshot.progress) if status == "finished" else _divergence(path)
-    return Base(start, own, path, snapshot, row, failed,
-                schedule.missed_status(own) if failed and status == "finished" else status)
+    failed = schedule.moment_missed(run, snapshot.progress) if status == "finished" else _divergence(path)
+    return Base(start, run, path, snapshot, row, failed,
+                schedule.missed_status(run.stop) if failed and status == "finished" else status)
 
 
 def _divergence(path: pathlib.Path) -> str:
-    found = read.read_json(path, "summary.json")["diverged"]
-    return f"before the removal, the loss was not finite in epoch {found['epoch']}, step {found['step']}"
+    diverged = read.read_json(path, "summary.json")["diverged"]
+    return f"before the removal, {schedule.divergence(diverged['epoch'], diverged['step'])}"
 
 
-def state_after(base: Base, job: Job, config: Any) -> TrainState:
-    """The state of a base with the optimiser of `config`, whose own state goes on if it is the one from before."""
-    same = (config.optimizer.name, config.optimizer.momentum) == (base.config.optimizer.name,
-                                                                   base.config.optimizer.momentum)
-    return with_optimizer(base.snapshot.state, job.optimizer, config.optimizer.learning_rate, keep=same)
+def state_after(base: Base, job: Job, section: Any) -> TrainState:
+    """The state of a base with the optimiser of the section `optimizer`, which goes on if it is the one from before."""
+    before = base.config.optimizer
+    same = (section.name, section.momentum) == (before.name, before.momentum)
+    return with_optimizer(base.snapshot.state, job.optimizer, section.learning_rate, keep=same)
 
 
-def fresh_on(job: Job, config: Any, mask: np.ndarray) -> Snapshot:
-    """A fresh network of `job` whose training set is `mask` (N,) from the first epoch on, in host memory."""
-    fresh = fresh_snapshot(config, job, mask.size)
+def fresh_on(job: Job, mask: np.ndarray, support: int) -> Snapshot:
+    """A fresh network of `job` whose training set is `mask` (N,) from the first epoch on, in host memory.
+
+    `support` is the number of smallest margins that are followed.
+    """
+    fresh = fresh_snapshot(job, mask.size, support)
     progress = fresh.progress._replace(mask=mask, removed_epoch=np.where(mask, -1, 0).astype(np.int32),
                                        removal_epoch=np.int32(0), removals=np.int32(1))
     return on_host(Snapshot(job.state, progress, fresh.dynamics))
 
 
-def _start(config: Any, own: Any, jobs: Jobs, base: Base, branch: Branch, home: pathlib.Path) -> Snapshot:
-    """What a branch starts from: the network at the removal, or a fresh one on the examples of another branch."""
-    job = jobs.get(own)
+def _start(section: Any, run: Any, job: Job, base: Base, branch: Branch, home: pathlib.Path) -> Snapshot:
+    """What a branch of config `run` starts from: the network at the removal, or a fresh one on another's examples."""
     if branch.scope == AFTER:
-        return base.snapshot._replace(state=state_after(base, job, own))
-    return fresh_on(job, own, mask_at(branch_path(base, branch_source(config, branch), home, epochs=0), branch.kept))
+        return base.snapshot._replace(state=state_after(base, job, run.optimizer))
+    source = branch_path(base, branch_source(section, branch), home, epochs=0)
+    return fresh_on(job, mask_at(source, branch.kept), run.stop.smallest)
 
 
-def branch_source(config: Any, branch: Branch) -> Branch:
+def branch_source(section: Any, branch: Branch) -> Branch:
     """The branch of scope "after" whose examples a fresh network takes."""
-    return branch._replace(scope=AFTER, kept=0 if config.compress.mode == "continuous" else branch.kept)
+    return branch._replace(scope=AFTER, kept=0 if section.mode == "continuous" else branch.kept)
 
 
 def branch_path(base: Base, branch: Branch, home: pathlib.Path, epochs: int) -> pathlib.Path:
@@ -264,15 +270,15 @@ def run_branch(config: Any, jobs: Jobs, base: Base, branch: Branch, home: pathli
     Returns:
       The config of its run, its run folder and its summary; a branch that diverged says so there.
     """
-    own, path = branch_config(config, base.start, branch, epochs), branch_path(base, branch, home, epochs)
-    if write.state_of(path, own) != write.OVER:
-        job = jobs.get(own)
-        description = describe(own, jobs.dataset, job) | {"base": base.start.name, "scope": branch.scope}
+    run, path = branch_config(config, base.start, branch, epochs), branch_path(base, branch, home, epochs)
+    if write.state_of(path, run) != write.OVER:
+        job = jobs.get(run)
+        description = describe(run, jobs.dataset, job) | {"base": base.start.name, "scope": branch.scope}
         try:
-            run_in(path, own, jobs.dataset, job, description, _start(config, own, jobs, base, branch, home))
+            run_in(path, run, jobs.dataset, job, description, _start(config.compress, run, job, base, branch, home))
         except DivergedError as error:
             logging.warning("%s: %s", branch.name, error)
-    return own, path, read.read_json(path, "summary.json")
+    return run, path, read.read_json(path, "summary.json")
 
 
 def mask_at(path: pathlib.Path, kept: int) -> np.ndarray:

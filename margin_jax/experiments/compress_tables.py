@@ -1,6 +1,6 @@
-"""Rows of cells.csv: what one compression came to, and how it compares with its controls.
+"""The tables of a compression: what each branch came to, and how it compares with its controls.
 
-The tables of a compression, gathered from the run folders of its branches and written anew after each.
+Rows are made of the run folders of the branches; tables are written anew after each.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Any
 
 from margin_jax.experiments.branches import Base, Branch, kept_ids
 from margin_jax.experiments.recording import init_std
+from margin_jax.experiments.schedule import divergence
 from margin_jax.run_folder import read, tables
 from margin_jax.run_folder.tables import AFTER, BASE, FROZEN, FULL, SCRATCH, Row
 from margin_jax.run_folder.write import RunFolder
@@ -47,7 +48,7 @@ def branch_row(config: Any, base: Base, summary: dict[str, Any], start: Row, rul
         "since": since["epochs"] - (base.row["epoch"] if scope == SCRATCH else 0),
         "loss_start": start["train_loss"], "loss_end": final["train_loss"] if good else NOTHING,
         "train_error": final["train_error"] if good else NOTHING,
-        "reason": "" if good else f"the loss was not finite in epoch {diverged['epoch']}, step {diverged['step']}"}
+        "reason": "" if good else divergence(diverged["epoch"], diverged["step"])}
 
 
 def frozen_row(base: Base, scope: str = AFTER) -> Row:
@@ -82,14 +83,14 @@ def with_drops(rows: list[Row], whole_run: bool = False,
     def network(row: Row) -> tuple[Any, ...]:
         return (row["base"], *((row["optimizer"], row["learning_rate"], row["batch_size"]) if whole_run else ()))
 
-    found = {rule: {network(row): row.get("test_error", NOTHING) for row in rows if row["rule"] == rule}
-             for rule in (FULL, FROZEN)}
+    controls = {rule: {network(row): row.get("test_error", NOTHING) for row in rows if row["rule"] == rule}
+                for rule in (FULL, FROZEN)}
 
     def full(row: Row) -> float:
-        return (full_at or {}).get((row["base"], row.get("since", -1)), found[FULL].get(network(row), NOTHING))
+        return (full_at or {}).get((row["base"], row.get("since", -1)), controls[FULL].get(network(row), NOTHING))
 
     return [row | {"drop": row.get("test_error", NOTHING) - full(row),
-                   "drop_frozen": row.get("test_error", NOTHING) - found[FROZEN].get(network(row), NOTHING)}
+                   "drop_frozen": row.get("test_error", NOTHING) - controls[FROZEN].get(network(row), NOTHING)}
             for row in rows]
 
 

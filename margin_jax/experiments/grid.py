@@ -1,12 +1,8 @@
 """The grid of table 1: learning rate, batch size, optimiser and seed, restartable group by group.
 
-A group has one optimiser and batch size, so that its learning rates and seeds are data of one program.
-
-What the two scopes of a grid share: networks at their removal, and the rows of cells.csv so far.
-
-Scope "whole_run" of a grid: every cell's settings hold from the first epoch on, so every cell has its own network.
-
-The learning rates and seeds of one optimiser and batch size are trained together.
+A group has one optimiser and batch size, so that its learning rates and seeds are data of one program. In scope "after"
+a cell's settings hold after the removal, and all cells of a seed start from one network; in scope "whole_run" they hold
+from the first epoch on, and every cell has a network of its own, trained with those of its group.
 """
 
 from collections.abc import Iterator
@@ -15,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from margin_jax.data.dataset import Split
 from margin_jax.experiments import compress_tables, schedule
 from margin_jax.experiments.branches import (
     Base,
@@ -28,8 +25,8 @@ from margin_jax.experiments.branches import (
     state_after,
 )
 from margin_jax.experiments.compress_tables import IdsTable
-from margin_jax.experiments.job import Snapshot
-from margin_jax.experiments.many_networks import Group, GroupState, Jobs, ManyRun, course
+from margin_jax.experiments.job import Job, Snapshot
+from margin_jax.experiments.many_networks import Group, GroupState, Jobs, ManyRun, Observers, TrainingSets, course
 from margin_jax.experiments.recording import init_std
 from margin_jax.experiments.removal import kept_after, rule_scores
 from margin_jax.run_folder import read, tables
@@ -53,6 +50,21 @@ class GridNetwork(NamedTuple):
     margins: np.ndarray
 
 
+class Continuation(NamedTuple):
+    """K networks of a group trained on from their removal, or from the start on what was kept.
+
+    Attributes:
+      kept: (K, n) int, the rows that each kept.
+      first: (K,) float, loss on these before.
+      begun, ended: the group before and after.
+    """
+
+    kept: np.ndarray
+    first: np.ndarray
+    begun: GroupState
+    ended: GroupState
+
+
 class Rows:
     """The rows of cells.csv so far, written anew after each group."""
 
@@ -73,40 +85,37 @@ class Rows:
 
 def setting(config: Any, optimizer: str, batch_size: int, learning_rate: float) -> Any:
     """The config of one cell."""
-    own = config.copy_and_resolve_references()
-    own.optimizer.name, own.optimizer.learning_rate, own.batch_size = optimizer, learning_rate, batch_size
-    return own
+    cell = config.copy_and_resolve_references()
+    cell.optimizer.name, cell.optimizer.learning_rate, cell.batch_size = optimizer, learning_rate, batch_size
+    return cell
 
 
-def failed_rows(config: Any, own: Any, base: Base, scope: str) -> list[Row]:
+def failed_rows(section: Any, cell: Any, base: Base, scope: str) -> list[Row]:
     """Every rule of a cell whose network did not get to the removal, in both scopes.
 
     Args:
-      config: of the compression.
-      own: of the cell.
+      section: `compress` of the compression's config.
+      cell: the config of the cell.
       base: the network.
       scope: "after" or "whole_run".
     """
-    section = config.compress
-    names = [Branch(*rule, section.keep, scope).rule_name for rule in rules(config)]
+    names = [Branch(*rule, section.keep, scope).rule_name for rule in rules(section)]
     scopes = [scope] + [SCRATCH] * (SCRATCH in section.controls)
-    return [compress_tables.failed_row(own, base, name, section.keep, where) for name in names for where in scopes]
+    return [compress_tables.failed_row(cell, base, name, section.keep, place) for name in names for place in scopes]
 
 
-def group_rows(own: Any, group: Group, rule: str, scope: str, networks: list[GridNetwork], kept: np.ndarray,
-               first: np.ndarray, begun: GroupState, ended: GroupState) -> list[Row]:
+def group_rows(cell: Any, group: Group, branch: Branch, networks: list[GridNetwork],
+               trained: Continuation) -> list[Row]:
     """The rows of a group that has ended.
 
     Args:
-      own: the config of its cells; the learning rate is each network's own.
+      cell: the config of its cells; the learning rate is each network's own.
       group: its compiled functions.
-      rule, scope: as tables write them.
+      branch: its rule and scope.
       networks: K of them.
-      kept: (K, n) int, the rows that each kept.
-      first: (K,) float, loss on these at the removal.
-      begun, ended: the group before and after.
+      trained: what became of them.
     """
-    count = len(networks)
+    (kept, first, begun, ended), scope, count = trained, branch.scope, len(networks)
     train, test = (group.measure(ended.states, count, rows=kept), group.measure(ended.states, count, test=True))
     steps = ended.states.opt_state.count - begun.states.opt_state.count
     done = []
@@ -114,18 +123,18 @@ def group_rows(own: Any, group: Group, rule: str, scope: str, networks: list[Gri
         good = bool(ended.healthy[k])
         errors = {name: 100 * float(np.mean(~(values.margins[k] > 0))) for name, values in
                   (("train", train), ("test", test))}
-        done.append(compress_tables.settings(own) | {"learning_rate": network.learning_rate} | {
+        done.append(compress_tables.settings(cell) | {"learning_rate": network.learning_rate} | {
             "base": network.base.start.name,
-            "rule": rule, "seed": network.base.start.seed, "kept": kept.shape[1], "scope": scope,
+            "rule": branch.rule_name, "seed": network.base.start.seed, "kept": kept.shape[1], "scope": scope,
             "test_error": errors["test"] if good else compress_tables.NOTHING,
             "moved": compress_tables.NOTHING if not good or scope == SCRATCH else _moved(begun, ended, k),
             "updates": int(steps[k]), "epochs": int(ended.epochs[k]),
             "status": "finished" if good else "diverged", "loss_start": float(first[k]),
             "loss_end": float(train.losses[k].mean()) if good else compress_tables.NOTHING,
             "train_error": errors["train"] if good else compress_tables.NOTHING,
-            "reason": "" if good else f"the loss was not finite in epoch {int(ended.bad_epoch[k])} after the "
-                                      f"{'start' if scope == SCRATCH else 'removal'}, step "
-                                      f"{int(ended.bad_step[k]) + 1}"})
+            "reason": "" if good else schedule.divergence(
+                int(ended.bad_epoch[k]), int(ended.bad_step[k]) + 1,
+                "after the start" if scope == SCRATCH else "after the removal")})
     return done
 
 
@@ -141,27 +150,27 @@ def trained_groups(config: Any, jobs: Jobs, folder: RunFolder,
     pairs = [(seed, rate) for seed in tuple(section.seeds) or (config.seed,) for rate in section.grid_learning_rates]
     for optimizer in section.grid_optimizers:
         for batch_size in section.grid_batch_sizes:
-            own = setting(config, optimizer, batch_size, config.optimizer.learning_rate)
-            group = jobs.group(own, "tracked")
+            cell = setting(config, optimizer, batch_size, config.optimizer.learning_rate)
+            group = jobs.group(cell, "tracked")
+            everything = TrainingSets(np.ones((len(pairs), split.labels.size), bool))
             fresh = course([group.fresh(split.images.shape[1:], seed, rate) for seed, rate in pairs])
             with Checkpoints(folder.path / "groups" / f"{optimizer}_{batch_size}") as checkpoints:
-                training = ManyRun(own, group, checkpoints, fresh, split.labels.size, follow=True)
+                training = ManyRun(cell, group, checkpoints, fresh, everything, Observers(dynamics=True))
                 training.run()
-            networks = _networks(config, own, group, training, pairs)
-            _control_rows(config, group, networks, rows)
+            networks = _networks(cell, group, training, pairs)
+            _control_rows(section, group, networks, rows)
             good = [network for network in networks if not network.base.failed]
             if good:
                 yield optimizer, batch_size, good
 
 
-def _networks(config: Any, own: Any, group: Group, training: ManyRun,
-              pairs: list[tuple[int, float]]) -> list[GridNetwork]:
+def _networks(cell: Any, group: Group, training: ManyRun, pairs: list[tuple[int, float]]) -> list[GridNetwork]:
     """The networks of a group at their removal, failed ones too."""
     ended, count = training.course, len(pairs)
     train, test = group.measure(ended.states, count), group.measure(ended.states, count, test=True)
-    found = []
+    networks = []
     for k, (seed, rate) in enumerate(pairs):
-        alone = setting(config, own.optimizer.name, own.batch_size, rate)
+        alone = setting(cell, cell.optimizer.name, cell.batch_size, rate)
         alone.seed = seed
         state = jax.tree.map(lambda leaf, k=k: leaf[k], ended.states)._replace(epoch=ended.epochs[k])
         snapshot = Snapshot(state, training.progress[k], jax.tree.map(lambda leaf, k=k: np.asarray(leaf[k]),
@@ -171,36 +180,35 @@ def _networks(config: Any, own: Any, group: Group, training: ManyRun,
                "train_error": 100 * float(np.mean(~(train.margins[k] > 0))),
                "test_error": 100 * float(np.mean(~(test.margins[k] > 0)))}
         failed = schedule.moment_missed(alone, training.progress[k])
-        status = schedule.missed_status(alone) if failed else "finished"
+        status = schedule.missed_status(alone.stop) if failed else "finished"
         if not ended.healthy[k]:
-            failed, status = (f"before the removal, the loss was not finite in epoch {int(ended.bad_epoch[k])}, "
-                              f"step {int(ended.bad_step[k]) + 1}"), "diverged"
+            reason = schedule.divergence(int(ended.bad_epoch[k]), int(ended.bad_step[k]) + 1)
+            failed, status = f"before the removal, {reason}", "diverged"
         base = Base(Start(seed, 0.0, ""), alone, None, snapshot, row, failed, status)
-        found.append(GridNetwork(base, rate, train.margins[k]))
-    return found
+        networks.append(GridNetwork(base, rate, train.margins[k]))
+    return networks
 
 
-def _control_rows(config: Any, group: Group, networks: list[GridNetwork], rows: Rows) -> None:
+def _control_rows(section: Any, group: Group, networks: list[GridNetwork], rows: Rows) -> None:
     """Failed cells, the network at the removal, and full data for as many epochs as the compressed runs go on."""
-    section = config.compress
 
     def known(network: GridNetwork, **more: str) -> bool:
         base = network.base
         return rows.has(scope=WHOLE_RUN, seed=base.start.seed, **compress_tables.settings(base.config), **more)
 
     missing = [n for n in networks if not (known(n) if n.base.failed else known(n, rule=FROZEN))]
-    rows.add([row for n in missing if n.base.failed for row in failed_rows(config, n.base.config, n.base, WHOLE_RUN)])
+    rows.add([row for n in missing if n.base.failed for row in failed_rows(section, n.base.config, n.base, WHOLE_RUN)])
     if FROZEN in section.controls:
         rows.add([compress_tables.frozen_row(n.base, WHOLE_RUN) for n in missing if not n.base.failed])
     good = [n for n in networks if not n.base.failed]
     if FULL not in section.controls or not good or all(known(network, rule=FULL) for network in good):
         return
-    begun = course([n.base.snapshot.state for n in good])
-    masks = np.ones((len(good), good[0].margins.size), bool)
-    ended = group.epochs(begun, masks, good[0].base.config.batch_size, np.full(len(good), section.epochs))
-    kept = np.tile(np.arange(good[0].margins.size), (len(good), 1))
+    begun, cell, size = course([n.base.snapshot.state for n in good]), good[0].base.config, good[0].margins.size
+    everything = TrainingSets(np.ones((len(good), size), bool))
+    ended = group.epochs(begun, everything, cell.batch_size, np.full(len(good), section.epochs))
     first = np.array([n.base.row["train_loss"] for n in good])
-    rows.add(group_rows(good[0].base.config, group, FULL, WHOLE_RUN, good, kept, first, begun, ended))
+    trained = Continuation(np.tile(np.arange(size), (len(good), 1)), first, begun, ended)
+    rows.add(group_rows(cell, group, Branch(FULL, False, size, WHOLE_RUN), good, trained))
 
 
 def run_grid(config: Any, jobs: Jobs, folder: RunFolder) -> Row:
@@ -209,10 +217,10 @@ def run_grid(config: Any, jobs: Jobs, folder: RunFolder) -> Row:
     rows, ids = Rows(folder, whole), IdsTable(folder)
     groups = trained_groups(config, jobs, folder, rows) if whole else _after_groups(config, jobs, folder, rows)
     for optimizer, batch_size, networks in groups:
-        own = setting(config, optimizer, batch_size, config.optimizer.learning_rate)
-        for rule, balanced in rules(config):
+        cell = setting(config, optimizer, batch_size, config.optimizer.learning_rate)
+        for rule, balanced in rules(config.compress):
             branch = Branch(rule, balanced, config.compress.keep, WHOLE_RUN if whole else AFTER)
-            _run_rule(config, own, jobs, branch, networks, rows, ids)
+            _run_rule(cell, jobs, branch, networks, rows, ids)
     failed = [row for row in rows.rows if row["status"] != "finished"]
     return {"status": "finished", "cells": len(rows.rows), "failed": len(failed)}
 
@@ -221,22 +229,22 @@ def _after_groups(config: Any, jobs: Jobs, folder: RunFolder,
                   rows: Rows) -> Iterator[tuple[str, int, list[GridNetwork]]]:
     """Scope "after": every group starts from the same networks, one per seed, with every learning rate."""
     section, bases = config.compress, []
-    for start in starts(config):
-        base = ensure_base(config, start, bases_folder(config, folder.path), jobs)
+    for start in starts(section, config.seed):
+        base = ensure_base(config, start, bases_folder(section, folder.path), jobs)
         if base.failed:
             rows.add([] if rows.has(base=start.name) else [
                 row for optimizer in section.grid_optimizers for batch_size in section.grid_batch_sizes
                 for rate in section.grid_learning_rates
-                for row in failed_rows(config, setting(config, optimizer, batch_size, rate), base, AFTER)])
+                for row in failed_rows(section, setting(config, optimizer, batch_size, rate), base, AFTER)])
             continue
         bases.append(base)
         if not rows.has(rule=FROZEN, seed=start.seed) and FROZEN in section.controls:
             rows.add([compress_tables.frozen_row(base)])
         if not rows.has(rule=FULL, seed=start.seed) and FULL in section.controls:
             everything = Branch(FULL, False, jobs.dataset.train.labels.size, AFTER)
-            own, path, summary = run_branch(config, jobs, base, everything, folder.path / start.name, section.epochs)
+            run, path, summary = run_branch(config, jobs, base, everything, folder.path / start.name, section.epochs)
             first = {name: column[0].item() for name, column in read.read_metrics(path).items()}
-            rows.add([compress_tables.branch_row(own, base, summary, first, FULL, AFTER)])
+            rows.add([compress_tables.branch_row(run, base, summary, first, FULL, AFTER)])
     networks = [GridNetwork(base, rate, np.asarray(read.read_margins(base.path).margins[-1]))
                 for base in bases for rate in section.grid_learning_rates]
     for optimizer in section.grid_optimizers if networks else ():
@@ -244,52 +252,54 @@ def _after_groups(config: Any, jobs: Jobs, folder: RunFolder,
             yield optimizer, batch_size, networks
 
 
-def _run_rule(config: Any, own: Any, jobs: Jobs, branch: Branch, networks: list[GridNetwork], rows: Rows,
-              ids: IdsTable) -> None:
+def _run_rule(cell: Any, jobs: Jobs, branch: Branch, networks: list[GridNetwork], rows: Rows, ids: IdsTable) -> None:
     """One rule in one group: from the networks at the removal on, and with fresh ones on the same examples."""
-    scopes = [branch.scope] + [SCRATCH] * (SCRATCH in config.compress.controls)
-    fixed = {"optimizer": own.optimizer.name, "batch_size": own.batch_size, "rule": branch.rule_name}
+    section = cell.compress
+    scopes = [branch.scope] + [SCRATCH] * (SCRATCH in section.controls)
+    fixed = {"optimizer": cell.optimizer.name, "batch_size": cell.batch_size, "rule": branch.rule_name}
     todo = [scope for scope in scopes if not all(
         rows.has(**fixed, scope=scope, seed=n.base.start.seed, learning_rate=n.learning_rate) for n in networks)]
     if not todo:
         return
-    masks = _masks(config, own, jobs, branch, networks)
+    job = jobs.get(cell)
+    masks = _masks(section, job, jobs.dataset.train, branch, networks)
+    kept = np.stack([np.flatnonzero(mask) for mask in masks])
     for network, mask in zip(networks, masks, strict=True):
-        ids.add([_ids_row(config, own, branch, network, jobs.dataset.train.ids, mask)])
+        ids.add([_ids_row(cell, branch, network, jobs.dataset.train.ids, mask)])
     for scope in todo:
         # A fresh network has no running statistics worth keeping.
-        group = jobs.group(own, "tracked" if scope == SCRATCH else config.compress.batch_norm)
-        job = jobs.get(own)
+        group = jobs.group(cell, "tracked" if scope == SCRATCH else section.batch_norm)
         states, epochs = [], []
         for network in networks:
             rate, seed = network.learning_rate, network.base.start.seed
             states.append(group.fresh(jobs.dataset.train.images.shape[1:], seed, rate) if scope == SCRATCH else
-                          state_after(network.base, job, setting(config, own.optimizer.name, own.batch_size, rate)))
-            epochs.append(config.compress.epochs + (network.base.row["epoch"] if scope == SCRATCH else 0))
-        kept = np.stack([np.flatnonzero(mask) for mask in masks])
+                          state_after(network.base, job, setting(cell, cell.optimizer.name, cell.batch_size,
+                                                                 rate).optimizer))
+            epochs.append(section.epochs + (network.base.row["epoch"] if scope == SCRATCH else 0))
         begun = course(states)
         first = group.measure(begun.states, len(networks), kept).losses.mean(axis=1)
-        ended = group.epochs(begun, masks, own.batch_size, np.array(epochs))
-        rows.add(group_rows(own, group, branch.rule_name, scope, networks, kept, first, begun, ended))
+        ended = group.epochs(begun, TrainingSets(masks), cell.batch_size, np.array(epochs))
+        rows.add(group_rows(cell, group, branch._replace(scope=scope), networks,
+                            Continuation(kept, first, begun, ended)))
 
 
-def _ids_row(config: Any, own: Any, branch: Branch, network: GridNetwork, ids: np.ndarray, mask: np.ndarray) -> Row:
+def _ids_row(cell: Any, branch: Branch, network: GridNetwork, ids: np.ndarray, mask: np.ndarray) -> Row:
     """What a network kept, by ascending margin; within scope "after" the same for all settings, which are left out."""
     order = np.argsort(network.margins[mask], kind="stable")
-    whole = {"learning_rate": network.learning_rate, "batch_size": own.batch_size} if branch.scope == WHOLE_RUN else {}
-    return {"optimizer": network.base.config.optimizer.name, "init_std": init_std(config),
+    whole = {"learning_rate": network.learning_rate, "batch_size": cell.batch_size} if branch.scope == WHOLE_RUN else {}
+    return {"optimizer": network.base.config.optimizer.name, "init_std": init_std(cell),
             "seed": network.base.start.seed, "rule": branch.rule_name, "scope": branch.scope, "kept": branch.kept,
             "ids": ids[mask][order].tolist()} | whole
 
 
-def _masks(config: Any, own: Any, jobs: Jobs, branch: Branch, networks: list[GridNetwork]) -> np.ndarray:
+def _masks(section: Any, job: Job, split: Split, branch: Branch, networks: list[GridNetwork]) -> np.ndarray:
     """(K, N) boolean: what the rule keeps of every network."""
-    section = config.copy_and_resolve_references()
-    section.compress.rule, section.compress.balanced = branch.rule, branch.balanced
-    split, job, found = jobs.dataset.train, jobs.get(own), []
+    section = section.copy_and_resolve_references()
+    section.rule, section.balanced = branch.rule, branch.balanced
+    masks = []
     for network in networks:
         snapshot = network.base.snapshot
         scores = None if branch.rule == "ids" else rule_scores(
             branch.rule, network.base.start.seed, job, snapshot.state, network.margins, snapshot.dynamics)
-        found.append(kept_after(section, branch.kept, scores, split.labels, split.ids, snapshot.progress.mask))
-    return np.stack(found)
+        masks.append(kept_after(section, branch.kept, scores, split.labels, split.ids, snapshot.progress.mask))
+    return np.stack(masks)

@@ -1,12 +1,14 @@
-"""From a validated config to everything a run needs: data on the device and compiled functions.
+"""From a config to everything a run needs: checks, data on the device, compiled functions.
 
 All that changes in a run is one pytree, the `Snapshot`.
 """
 
 import importlib.metadata
 import os
+import pathlib
 import platform
 import subprocess
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +18,7 @@ from jax.sharding import Mesh
 
 import margin_jax
 from margin_jax.backend import evaluation_piece, training_devices, training_piece
-from margin_jax.config import validate_with_data
+from margin_jax.config import validate, validate_with_data
 from margin_jax.data.dataset import Dataset, Split, digest
 from margin_jax.data.load import load_data
 from margin_jax.data.transforms import channel_statistics, pixel_scaling
@@ -25,6 +27,7 @@ from margin_jax.experiments import schedule
 from margin_jax.experiments.schedule import Progress
 from margin_jax.models.network import Network, make_network, with_batch_norm
 from margin_jax.parallel import ROWS, replicate, row_mesh, size_of
+from margin_jax.run_folder import write
 from margin_jax.theory.scores import Dynamics, fresh_dynamics
 from margin_jax.training.epoch import RunEpoch, compile_epoch
 from margin_jax.training.evaluate import Evaluate, make_evaluate
@@ -70,6 +73,23 @@ def make_examples(split: Split, standardise_as: Examples | None = None) -> Examp
     else:
         mean, std = standardise_as.mean, standardise_as.std
     return examples_of_arrays(split.images, split.labels, mean, std)
+
+
+def checked_data(config: Any, path: str | pathlib.Path, check: Callable[[Any], None]) -> Dataset:
+    """The data of a job, new or to be continued, after all that can be refused without any compute.
+
+    Args:
+      config: of the job.
+      path: its work folder.
+      check: raises InputError for a config that this kind of job cannot use.
+
+    Raises:
+      InputError: bad config, data or work folder; nothing on disk has been touched.
+    """
+    validate(config)
+    check(config)
+    write.inspect(path, config)
+    return load_dataset(config)
 
 
 def load_dataset(config: Any) -> Dataset:
@@ -142,9 +162,9 @@ class Snapshot(NamedTuple):
     dynamics: Dynamics
 
 
-def fresh_snapshot(config: Any, job: Job, count: int) -> Snapshot:
-    """The untrained network of `job`, with all `count` examples kept."""
-    return Snapshot(job.state, schedule.fresh(count, config.stop.smallest),
+def fresh_snapshot(job: Job, count: int, support: int) -> Snapshot:
+    """The untrained network of `job`, with all `count` examples kept, the `support` smallest margins followed."""
+    return Snapshot(job.state, schedule.fresh(count, support),
                     replicate(fresh_dynamics(count), job.mesh))
 
 

@@ -1,14 +1,11 @@
-"""A group of networks that differ in seed and learning rate alone, trained together in one program.
+"""Networks of one architecture and optimiser that are trained together in one program.
 
-Networks of one group on their way to the stop rule: what is measured of them, which ones stop, and checkpoints.
-
-A network that has met the stop rule rests while the others go on.
-
-How many networks are trained at once, from what one of them needs and what a device has.
+A `Group` trains K networks, each for its own number of epochs, and measures them. A `ManyRun` takes them to the stop
+rule, with the records of a run of its own for each: a network that has met the rule rests while the others go on. How
+many are trained at once follows from what one of them needs and what a device has. `Jobs` keeps what is compiled.
 """
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -56,6 +53,18 @@ class GroupState(NamedTuple):
         return self.bad_epoch == NEVER
 
 
+class TrainingSets(NamedTuple):
+    """What each of K networks is trained on.
+
+    Attributes:
+      masks: (K, N) boolean, the rows, all of one count.
+      labels: (K, N) int32; None where each has the labels of the data set.
+    """
+
+    masks: np.ndarray
+    labels: np.ndarray | None = None
+
+
 def course(states: list[TrainState]) -> GroupState:
     """Networks that have not been trained in their group yet."""
     stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *states)
@@ -90,29 +99,28 @@ class Group:
         labels = np.tile(self._labels[test], (count, 1)) if labels is None else labels
         return self._data[test]._replace(labels=self._ensemble.place(labels))
 
-    def epochs(self, begun: GroupState, masks: np.ndarray, batch_size: int, most: np.ndarray,
-               after_epoch: Callable[[GroupState, ensemble.EpochStats], np.ndarray] | None = None,
-               labels: np.ndarray | None = None, margins: bool = True) -> GroupState:
+    def epochs(self, begun: GroupState, sets: TrainingSets, batch_size: int, most: np.ndarray,
+               after_epoch: Callable[[GroupState, EpochStats], np.ndarray] | None = None,
+               margins: bool = True) -> GroupState:
         """Trains every network for its own number of epochs.
 
         Args:
           begun: K networks.
-          masks: (K, N) boolean, all of one count.
+          sets: what they are trained on.
           batch_size: rows per step, 0 for all kept.
           most: (K,) int, epochs for each in all, those of `begun` included.
           after_epoch: (course, what the epoch saw) -> (K,) boolean, the networks that stop here. The course holds its
             states on the devices; `ensemble.join` brings them to the host.
-          labels: (K, N) int32, what each is trained on; the data set's if absent.
           margins: whether `after_epoch` looks at the margins (K, N) that the epoch saw; None otherwise.
 
         Returns:
           The group in host memory. A network that diverges stops there and leaves the others as they are.
         """
-        count, ensemble = len(begun.epochs), self._ensemble
+        count, ensemble, masks = len(begun.epochs), self._ensemble, sets.masks
         plan, batch = make_plan(batch_size, int(masks[0].sum()), self._micro_batch, self.network.batched,
                                 total=masks.shape[1])
         states, rows, train = ensemble.place(begun.states), ensemble.copy(np.int32(batch)), self._examples(
-            count, labels=labels)
+            count, labels=sets.labels)
         now, stopped, placed_for, placed = begun, np.zeros(count, bool), None, None
         while True:
             active = (now.epochs < most) & now.healthy & ~stopped
@@ -138,10 +146,8 @@ class Group:
         placed, ensemble = self._ensemble.place((states.params, states.batch_stats)), self._ensemble
         data = self._examples(count, test, labels)
         if rows is not None:
-            found = ensemble.evaluate_rows(*placed, data, ensemble.place(rows.astype(np.int32)))
-        else:
-            found = ensemble.evaluate(*placed, data)
-        return join(found, count)
+            return join(ensemble.evaluate_rows(*placed, data, ensemble.place(rows.astype(np.int32))), count)
+        return join(ensemble.evaluate(*placed, data), count)
 
     def measure_some(self, networks: Networks, which: np.ndarray, test: bool = False,
                      labels: np.ndarray | None = None) -> Evaluation:
@@ -156,14 +162,14 @@ class Group:
         size = len(jax.local_devices())
         if self._mapping == "vmap":
             size *= 2 ** int(np.ceil(np.log2(-(-len(which) // size))))
-        found = []
+        parts = []
         for start in range(0, len(which), size):
-            own = which[np.minimum(np.arange(start, start + size), len(which) - 1)]
-            chosen = jax.tree.map(lambda leaf, own=own: leaf[own], networks)
-            data = self._examples(size, test, None if labels is None or test else labels[own])
-            found.append(ensemble.join(self._ensemble.evaluate(*self._ensemble.place(chosen), data),
-                                   min(size, len(which) - start)))
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+            places = which[np.minimum(np.arange(start, start + size), len(which) - 1)]
+            chosen = jax.tree.map(lambda leaf, places=places: leaf[places], networks)
+            data = self._examples(size, test, None if labels is None or test else labels[places])
+            parts.append(join(self._ensemble.evaluate(*self._ensemble.place(chosen), data),
+                              min(size, len(which) - start)))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 class Measured(NamedTuple):
@@ -186,12 +192,25 @@ class Measured(NamedTuple):
     progress: Progress
 
 
+class Observers(NamedTuple):
+    """Who looks at networks on their way to the stop rule.
+
+    Attributes:
+      record: is given every record; without it nothing is measured on the test set.
+      report: is told after every epoch how far the networks are.
+      dynamics: whether what each epoch saw of every example is kept, for the rules that need it.
+    """
+
+    record: Callable[[Measured], None] | None = None
+    report: Callable[[GroupState, list[Progress]], None] | None = None
+    dynamics: bool = False
+
+
 class ManyRun:
     """The networks of one group on their way to the stop rule, each recorded as a run of its own would be."""
 
-    def __init__(self, config: Any, group: Group, checkpoints: Checkpoints, begun: GroupState, total: int,
-                 labels: np.ndarray | None = None, observe: Callable[[Measured], None] | None = None,
-                 follow: bool = False, report: Callable[[GroupState, list[Progress]], None] | None = None) -> None:
+    def __init__(self, config: Any, group: Group, checkpoints: Checkpoints, begun: GroupState, sets: TrainingSets,
+                 observers: Observers) -> None:
         """Starts from `begun`, or from the newest checkpoint of an interrupted job.
 
         Args:
@@ -199,32 +218,24 @@ class ManyRun:
           group: compiled functions.
           checkpoints: of the group.
           begun: K networks.
-          total: N.
-          labels: (K, N) int32, what each network is trained on; the data set's if absent.
-          observe: is given every record; without it nothing is measured on the test set.
-          follow: whether the dynamics of every example are kept, for the rules that need them.
-          report: is told after every epoch how far the networks are.
+          sets: what they are trained on.
+          observers: of their way.
         """
-        count = len(begun.epochs)
-        self.config, self._group, self._checkpoints, self._labels = config, group, checkpoints, labels
-        self._observe, self._follow, self._report, self._total = observe, follow, report, total
-        self.course = begun
+        (count, total), follow = sets.masks.shape, observers.dynamics
+        self.config, self._group, self._checkpoints = config, group, checkpoints
+        self._sets, self._observers, self.course = sets, observers, begun
         self.progress = [schedule.fresh(total, config.stop.smallest) for _ in range(count)]
         self.dynamics: Dynamics = jax.tree.map(lambda leaf: np.stack([leaf] * (count if follow else 1)),
                                                fresh_dynamics(total if follow else 1))
         if checkpoints.latest_epoch() is not None:
             self.course, self.progress, self.dynamics = checkpoints.restore(
                 (self.course, self.progress, self.dynamics))
-            self.course = GroupState(*self.course)
-            self.progress = [Progress(*one) for one in self.progress]
-        self._saved_at = time.monotonic()
 
     def run(self) -> GroupState:
         """Trains each network until the stop rule is met or `epochs` are over; the group in host memory."""
         most = np.where(self.over(), self.course.epochs, self.config.epochs)
-        masks = np.ones((len(most), self._total), bool)
-        ended = self._group.epochs(self.course, masks, self.config.batch_size, most, self._after_epoch, self._labels,
-                                   margins=self._follow)
+        ended = self._group.epochs(self.course, self._sets, self.config.batch_size, most, self._after_epoch,
+                                   margins=self._observers.dynamics)
         self.save(ended)
         return ended
 
@@ -237,35 +248,35 @@ class ManyRun:
         """Records what is due; (K,) boolean, the networks that stop."""
         self.course = now
         trained, count = seen.steps > 0, len(now.epochs)
-        if self._follow:
+        if self._observers.dynamics:
             shown = np.broadcast_to(trained[:, None], seen.margins.shape)
             self.dynamics = present(self.dynamics, seen.margins, shown)
         due = np.array([k for k in np.flatnonzero(trained & now.healthy) if schedule.record_due(
             self.config, int(now.epochs[k]), self.progress[k], int(seen.errors[k]))], int)
         if due.size:
             self._record(now, join((now.states.params, now.states.batch_stats), count), due)
-        if time.monotonic() - self._saved_at >= self.config.checkpoint_seconds:
+        if self._checkpoints.due(self.config.checkpoint_seconds):
             self.save(now._replace(states=join(now.states, count)))
-        if self._report:
-            self._report(now, self.progress)
+        if self._observers.report:
+            self._observers.report(now, self.progress)
         return self.over()
 
-    def _record(self, now: GroupState, networks: tuple[Params, BatchStats], due: np.ndarray) -> None:
-        train = self._group.measure_some(networks, due, labels=self._labels)
-        test = self._group.measure_some(networks, due, test=True) if self._observe else None
+    def _record(self, now: GroupState, networks: Networks, due: np.ndarray) -> None:
+        observe = self._observers.record
+        train = self._group.measure_some(networks, due, labels=self._sets.labels)
+        test = self._group.measure_some(networks, due, test=True) if observe else None
         for row, k in enumerate(due):
-            self.progress[k] = schedule.measured(self.config, int(now.epochs[k]), self.progress[k], train.margins[row])
-            if self._observe:
-                own = jax.tree.map(lambda leaf, k=k: leaf[k], networks)
-                self._observe(Measured(int(k), int(now.epochs[k]), *own,
-                                       *(Evaluation(*(values[row] for values in found)) for found in (train, test)),
-                                       self.progress[k]))
+            epoch = int(now.epochs[k])
+            self.progress[k] = schedule.measured(self.config.stop, epoch, self.progress[k], train.margins[row])
+            if observe:
+                network = jax.tree.map(lambda leaf, k=k: leaf[k], networks)
+                evaluations = (Evaluation(*(values[row] for values in split)) for split in (train, test))
+                observe(Measured(int(k), epoch, *network, *evaluations, self.progress[k]))
 
     def save(self, now: GroupState) -> None:
         """Writes a checkpoint; `now` is in host memory."""
         self.course = now
         self._checkpoints.save(int(now.epochs.sum()), (now, self.progress, self.dynamics))
-        self._saved_at = time.monotonic()
 
 
 SHARE = 0.7  # of the free memory: XLA needs room for copies, and its allocator leaves gaps
@@ -284,14 +295,14 @@ def intermediate_bytes(fn: Callable[..., Any], *args: Any) -> int:
     """
 
     def of(jaxpr: Any) -> int:
-        found = 0
+        size = 0
         for equation in jaxpr.eqns:
             inner = [sub for value in equation.params.values() for sub in jax.tree.leaves(
                 value, is_leaf=lambda leaf: hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr"))
                 if hasattr(sub, "eqns") or hasattr(sub, "jaxpr")]
-            found += sum(of(getattr(sub, "jaxpr", sub)) for sub in inner) if inner else _bytes(
+            size += sum(of(getattr(sub, "jaxpr", sub)) for sub in inner) if inner else _bytes(
                 [var.aval for var in equation.outvars])
-        return found
+        return size
 
     return of(jax.make_jaxpr(fn)(*args).jaxpr)
 
@@ -319,39 +330,36 @@ def work_bytes(network: Network, state: TrainState, image_shape: tuple[int, ...]
     return max(trained + 2 * _bytes(state), measured)
 
 
-def chunk_size(config: Any, network: Network, state: TrainState, image_shape: tuple[int, ...], total: int,
-               micro_batch: int, piece: int) -> int:
+def chunk_size(config: Any, job: Job, network: Network) -> int:
     """Networks that this process trains at once: `sweep.chunk`, or what its devices' memory holds.
 
     Args:
-      config: of the sweep.
-      network: its pure functions.
-      state: of one network.
-      image_shape: (H, W, C).
-      total: N.
-      micro_batch: most rows at once where a step may be cut into pieces.
-      piece: rows at once in the pass over all data.
+      config: of the sweep; `batch_size` and `sweep.chunk` are used.
+      job: of one network alone.
+      network: its pure functions, as of a group.
     """
     if config.sweep.chunk:
         return config.sweep.chunk
-    own = 16 * total  # its labels, its mask, the margins that its steps see
-    return fitting(config.batch_size, network, state, image_shape, total, micro_batch, piece,
-                   total * math.prod(image_shape), own)
+    total = job.train.labels.size
+    # Beside its state: its labels, its mask, the margins that its steps see.
+    return fitting(config.batch_size, job, network, total * math.prod(job.train.images.shape[1:]), 16 * total)
 
 
-def fitting(batch_size: int, network: Network, state: TrainState, image_shape: tuple[int, ...], total: int,
-            micro_batch: int, piece: int, data: int, own: int) -> int:
-    """Networks that the memory of this process's devices holds at once; other arguments as of `chunk_size`.
+def fitting(batch_size: int, job: Job, network: Network, shared: int, separate: int) -> int:
+    """Networks that the memory of this process's devices holds at once.
 
     Args:
       batch_size: rows per step, 0 for all.
-      data: bytes on every device that its networks share.
-      own: bytes that each network has beside its state.
+      job: of one network alone, for its data, its state and the rows that go through it at once.
+      network: its pure functions, as of a group.
+      shared: bytes on every device that its networks share.
+      separate: bytes that each network has beside its state.
     """
-    plan, _ = make_plan(batch_size, total, micro_batch, network.batched, total=total)
-    work = work_bytes(network, state, image_shape, plan.piece, piece)
-    fits = backend.networks_at_once(int(SHARE * backend.free_memory()) - data, _bytes(state) + own, work,
-                                   backend.ensemble_mapping(jax.default_backend()))
+    total = job.train.labels.size
+    plan, _ = make_plan(batch_size, total, job.micro_batch, network.batched, total=total)
+    work = work_bytes(network, job.state, job.train.images.shape[1:], plan.piece, job.piece)
+    fits = backend.networks_at_once(int(SHARE * backend.free_memory()) - shared, _bytes(job.state) + separate, work,
+                                    backend.ensemble_mapping(jax.default_backend()))
     return fits * len(jax.local_devices())
 
 

@@ -57,12 +57,12 @@ def rule_scores(rule: str, seed: int, job: Job, state: TrainState, margins: np.n
     return np.asarray(score[RANKINGS[rule].score]())
 
 
-def kept_after(config: Any, count: int, scores: np.ndarray | None, labels: np.ndarray, ids: np.ndarray,
+def kept_after(section: Any, count: int, scores: np.ndarray | None, labels: np.ndarray, ids: np.ndarray,
                mask: np.ndarray) -> np.ndarray:
-    """The mask after a removal by `config.compress`.
+    """The mask after a removal.
 
     Args:
-      config: the config; `compress.rule`, `compress.balanced` and `compress.ids`.
+      section: the config's section `compress`: `rule`, `balanced` and `ids`.
       count: how many to keep.
       scores: (N,) as from `rule_scores`; None for the rules "ids" and "full", which take none.
       labels: (N,) int32, what is trained on.
@@ -72,7 +72,6 @@ def kept_after(config: Any, count: int, scores: np.ndarray | None, labels: np.nd
     Returns:
       (N,) boolean.
     """
-    section = config.compress
     if section.rule == FULL:
         return mask.copy()
     if section.rule == "ids":
@@ -94,8 +93,8 @@ def removed(config: Any, job: Job, split: Split, snapshot: Snapshot, margins: np
     state, progress, seen = snapshot
     rule, epoch = config.compress.rule, np.int32(state.epoch)
     scores = None if rule in (FULL, "ids") else rule_scores(rule, config.seed, job, state, margins, seen)
-    count = schedule.counts(config, progress.mask.size)[progress.removals]
-    mask = kept_after(config, count, scores, split.labels, split.ids, progress.mask)
+    count = schedule.counts(config.compress, progress.mask.size)[progress.removals]
+    mask = kept_after(config.compress, count, scores, split.labels, split.ids, progress.mask)
     return snapshot._replace(progress=progress._replace(
         mask=mask, removed_epoch=np.where(progress.mask & ~mask, epoch, progress.removed_epoch), removal_epoch=epoch,
         removals=np.int32(progress.removals + 1)))

@@ -43,21 +43,24 @@ def fresh(count: int, support: int = 0) -> Progress:
                     np.full(min(support, count), -1, np.int32), np.int32(0), never, np.int32(0), never, np.float64(0))
 
 
-def counts(config: Any, total: int) -> list[int]:
-    """How many examples are kept after each removal of the run; none without compress.keep in mode "immediate"."""
-    if config.compress.mode == "continuous":
-        return kept_counts(total, config.compress.schedule)
-    return [config.compress.keep] if config.compress.keep else []
+def counts(section: Any, total: int) -> list[int]:
+    """How many of `total` examples are kept after each removal, by the config's section `compress`.
+
+    None without compress.keep in mode "immediate".
+    """
+    if section.mode == "continuous":
+        return kept_counts(total, section.schedule)
+    return [section.keep] if section.keep else []
 
 
-def measured(config: Any, epoch: int, progress: Progress, margins: np.ndarray) -> Progress:
+def measured(stop: Any, epoch: int, progress: Progress, margins: np.ndarray) -> Progress:
     """Progress after a record: separation, margin convergence, and whether the kept rows are separated now.
 
     Margins have converged when, data being separated, the stop.smallest smallest kept margins of this record and of the
     one before share at least the share stop.overlap of their rows, for the stop.times-th time in a row.
 
     Args:
-      config: the config.
+      stop: the config's section.
       epoch: epochs finished.
       progress: before the record.
       margins: (N,) raw margins; normalised ones would order alike.
@@ -70,38 +73,49 @@ def measured(config: Any, epoch: int, progress: Progress, margins: np.ndarray) -
         support[:size] = np.sort(support_set(margins[kept], kept, size))
     separation = np.int32(epoch) if cleared and progress.separation_epoch < 0 else progress.separation_epoch
     shared = np.isin(support[:size], progress.support).sum()
-    still = cleared and size > 0 and shared >= config.stop.overlap * size
+    still = cleared and size > 0 and shared >= stop.overlap * size
     stable = np.int32(progress.stable + 1 if still else 0)
-    converged = progress.convergence_epoch < 0 and stable >= config.stop.times
+    converged = progress.convergence_epoch < 0 and stable >= stop.times
     return progress._replace(
         separation_epoch=separation, support=support, stable=stable,
         convergence_epoch=np.int32(epoch) if converged else progress.convergence_epoch,
         cleared_epoch=np.int32(epoch) if cleared else progress.cleared_epoch)
 
 
-def moment_reached(config: Any, progress: Progress) -> bool:
-    """Whether the stop rule was met; the rule "epochs" always is."""
-    moment = _moment(config, progress)
+def moment_reached(stop: Any, progress: Progress) -> bool:
+    """Whether the rule of the config's section `stop` was met; the rule "epochs" always is."""
+    moment = _moment(stop, progress)
     return moment is None or moment >= 0
 
 
 def moment_missed(config: Any, progress: Progress) -> str:
     """Why the stop rule was not met, "" if it was."""
-    if moment_reached(config, progress):
+    if moment_reached(config.stop, progress):
         return ""
-    what = {"separation": "the data did not separate", "convergence": "the margins did not converge"}
-    return f"{what[config.stop.rule]} within {config.epochs} epochs"
+    missed = {"separation": "the data did not separate", "convergence": "the margins did not converge"}
+    return f"{missed[config.stop.rule]} within {config.epochs} epochs"
 
 
-def missed_status(config: Any) -> str:
-    """The status of a network that did not meet the stop rule."""
-    return {"separation": "not separated", "convergence": "not converged"}[config.stop.rule]
+def missed_status(stop: Any) -> str:
+    """The status of a network that did not meet the rule of the config's section `stop`."""
+    return {"separation": "not separated", "convergence": "not converged"}[stop.rule]
 
 
-def _moment(config: Any, progress: Progress) -> int | None:
+def divergence(epoch: int, step: int, since: str = "") -> str:
+    """Why a network that diverged has no more numbers.
+
+    Args:
+      epoch: the first whose loss was not finite, from 1 on.
+      step: of that epoch, from 1 on.
+      since: what the epochs are counted from, such as "after the removal"; the run's start if empty.
+    """
+    return f"the loss was not finite in epoch {epoch}{' ' * bool(since)}{since}, step {step}"
+
+
+def _moment(stop: Any, progress: Progress) -> int | None:
     """The epoch from which stop.after counts, -1 if it has not come; None under the rule "epochs"."""
     return {"separation": int(progress.separation_epoch), "convergence": int(progress.convergence_epoch),
-            "epochs": None}[config.stop.rule]
+            "epochs": None}[stop.rule]
 
 
 def phase_over(config: Any, epoch: int, progress: Progress) -> bool:
@@ -113,16 +127,16 @@ def phase_over(config: Any, epoch: int, progress: Progress) -> bool:
     if progress.removal_epoch >= 0:
         again = config.compress.mode == "continuous" and progress.cleared_epoch > progress.removal_epoch
         return again or epoch >= progress.removal_epoch + config.compress.epochs
-    moment = _moment(config, progress)
+    moment = _moment(config.stop, progress)
     return epoch >= config.epochs or (moment is not None and moment >= 0 and epoch >= moment + config.stop.after)
 
 
 def most_epochs(config: Any, progress: Progress) -> int:
     """The epoch at which the run ends at the latest."""
     if progress.removal_epoch >= 0:
-        left = len(counts(config, progress.mask.size)) - int(progress.removals)
+        left = len(counts(config.compress, progress.mask.size)) - int(progress.removals)
         return int(progress.removal_epoch) + config.compress.epochs * (1 + max(left, 0))
-    return config.epochs + config.compress.epochs * len(counts(config, progress.mask.size))
+    return config.epochs + config.compress.epochs * len(counts(config.compress, progress.mask.size))
 
 
 def removal_due(config: Any, epoch: int, progress: Progress) -> bool:
@@ -131,8 +145,8 @@ def removal_due(config: Any, epoch: int, progress: Progress) -> bool:
     Under the stop rules "separation" and "convergence" nothing is removed from a network that did not get there in
     time. Examples that did not separate again after a removal do not hold up the next one.
     """
-    reached = progress.removal_epoch >= 0 or moment_reached(config, progress)
-    left = progress.removals < len(counts(config, progress.mask.size))
+    reached = progress.removal_epoch >= 0 or moment_reached(config.stop, progress)
+    left = progress.removals < len(counts(config.compress, progress.mask.size))
     return left and reached and phase_over(config, epoch, progress)
 
 
@@ -158,3 +172,10 @@ def margins_due(config: Any, epoch: int, progress: Progress) -> bool:
     """Whether the margins of a record are kept on disk; `progress` is that after the record."""
     met = epoch in (progress.separation_epoch, progress.convergence_epoch)
     return epoch % config.record.margins_every == 0 or met or phase_over(config, epoch, progress)
+
+
+def collapse_due(config: Any, epoch: int, progress: Progress) -> bool:
+    """Whether a record takes neural collapse too; `progress` is that after the record."""
+    every = config.record.collapse_every
+    met = epoch == progress.separation_epoch or phase_over(config, epoch, progress)
+    return every > 0 and (epoch % every == 0 or met)

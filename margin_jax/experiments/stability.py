@@ -1,6 +1,6 @@
 """Replace-one stability (section C.2): one separated network, trained on with and without a point, many times.
 
-Replace-one trials, many at once: one network trained on with S and with each S^i in one program.
+The network is trained on with the training set S and with each S^i, in which one point is replaced, in one program.
 """
 
 import json
@@ -14,13 +14,14 @@ from absl import logging
 
 from margin_jax import backend
 from margin_jax.backend import ensemble_mapping
-from margin_jax.config import validate, validate_stability
+from margin_jax.config import validate_stability
 from margin_jax.data.dataset import Dataset
-from margin_jax.experiments.appendix_b import deletion_rows
-from margin_jax.experiments.branches import Base, Start, base_config, ensure_base
-from margin_jax.experiments.job import Job, describe, load_dataset
+from margin_jax.experiments.appendix_b import Deletions, deletion_rows
+from margin_jax.experiments.branches import Base, Start, base_config, bases_folder, ensure_base
+from margin_jax.experiments.job import Job, checked_data, describe
 from margin_jax.experiments.many_networks import Jobs, fitting
 from margin_jax.experiments.recording import Reporter, host_rho
+from margin_jax.experiments.schedule import divergence
 from margin_jax.models.network import make_network
 from margin_jax.parallel import replicate
 from margin_jax.run_folder import read, tables, write
@@ -76,13 +77,13 @@ class TrainedOn:
           of every trial `replace_one.differences`, `moved`, `status` and `reason`, as columns of trials.csv. Without
           trials if S itself diverged, since there is nothing to compare them with.
         """
-        own = np.arange(self.count, dtype=np.int32)
-        index = np.stack([own, *(replace_one.index_map(trial, self.count) for trial in trials)])
+        train = np.arange(self.count, dtype=np.int32)
+        index = np.stack([train, *(replace_one.index_map(trial, self.count) for trial in trials)])
         states, bad = self._train(index, after_epoch)
         if bad[0]:
             return _status(bad[0]), []
-        found = self._ensemble.outputs(states.params, states.batch_stats, self._examples)
-        params, outputs = ensemble.join((states.params, found), len(index))
+        outputs = self._ensemble.outputs(states.params, states.batch_stats, self._examples)
+        params, outputs = join((states.params, outputs), len(index))
         nets = [jax.tree.map(lambda leaf, k=k: leaf[k], params) for k in range(len(index))]
         with_all, *replaced = [Outcome(*(leaf[k] for leaf in outputs), host_rho(net, self.config.rho))
                                for k, net in enumerate(nets)]
@@ -90,10 +91,10 @@ class TrainedOn:
             with_all, outcome, trial, self.count) | {"moved": parameter_distance(net, nets[0])})
             for trial, outcome, net, when in zip(trials, replaced, nets[1:], bad[1:], strict=True)]
         test = np.arange(self.count, len(with_all.margins))
-        return _status("") | replace_one.quantities(with_all, own, test), rows
+        return _status("") | replace_one.quantities(with_all, train, test), rows
 
     def _train(self, index: np.ndarray, after_epoch: Callable[[int], None]) -> tuple[TrainState, list[str]]:
-        """The networks (D, S, ...) after all epochs, and where each of (k, N) `index` diverged, "" if it did not."""
+        """The networks (D, S, ...) after all epochs, and why each of (k, N) `index` diverged, "" if it did not."""
         ensemble, places = self._ensemble, self._size + 1
         active = np.arange(places) < len(index)
         index = index[np.minimum(np.arange(places), len(index) - 1)]
@@ -105,15 +106,16 @@ class TrainedOn:
         for epoch in range(self.config.stability.epochs):
             states, seen = ensemble.run_epoch(states, examples, masks, batch, self._plan)
             steps = join(seen.bad_step, places)
-            bad = [old or (f"epoch {epoch + 1}, step {step + 1}" if step >= 0 else "")
+            bad = [old or (divergence(epoch + 1, step + 1) if step >= 0 else "")
                    for old, step in zip(bad, steps.tolist(), strict=True)]
             after_epoch(epoch + 1)
         return states, bad[:active.sum()]
 
 
 def _status(diverged: str) -> Row:
-    reason = f"the loss was not finite in {diverged} after the separated network"
-    return {"status": "diverged", "reason": reason} if diverged else {"status": "finished", "reason": ""}
+    if not diverged:
+        return {"status": "finished", "reason": ""}
+    return {"status": "diverged", "reason": f"{diverged} after the separated network"}
 
 
 def chunk_size(config: Any, dataset: Dataset, job: Job, total: int) -> int:
@@ -130,9 +132,8 @@ def chunk_size(config: Any, dataset: Dataset, job: Job, total: int) -> int:
     train, rows = dataset.train, dataset.train.labels.size + dataset.test.labels.size
     mapping = backend.ensemble_mapping(jax.default_backend())
     # Beside its state: its index, its mask, the margins that its steps see, and its outputs on all rows.
-    own = 20 * train.labels.size + 4 * rows * (2 + len(dataset.class_names))
-    fits = fitting(config.batch_size, job.network, job.state, train.images.shape[1:], train.labels.size,
-                   job.micro_batch, job.piece, train.images[:1].nbytes * rows, own)
+    separate = 20 * train.labels.size + 4 * rows * (2 + len(dataset.class_names))
+    fits = fitting(config.batch_size, job, job.network, train.images[:1].nbytes * rows, separate)
     most = backend.trials_at_once(mapping) * len(jax.local_devices())
     return min(max(min(fits, most) - 1, 1), total)  # one place is for S
 
@@ -153,13 +154,9 @@ def stability(config: Any, path: str | pathlib.Path) -> dict[str, Any]:
     Raises:
       InputError: bad config, data or work folder; nothing on disk has been touched.
     """
-    validate(config)
-    validate_stability(config)
-    write.inspect(path, config)
-    dataset = load_dataset(config)
+    dataset = checked_data(config, path, validate_stability)
     validate_stability(config, dataset.train.labels.size, dataset.test.labels.size)
-    start, home = Start(config.seed, 0.0, ""), pathlib.Path(path).absolute() / "base"
-    home = pathlib.Path(config.stability.base).absolute() if config.stability.base else home
+    start, home = Start(config.seed, 0.0, ""), bases_folder(config.stability, pathlib.Path(path).absolute())
     write.state_of(home / start.name, base_config(config, start))  # another network is noticed before any compute
     jobs, total = Jobs(dataset), config.stability.trials * len(config.stability.choices)
     job = jobs.get(config)
@@ -198,7 +195,7 @@ def _stored_chunk(folder: RunFolder) -> int:
     return read.read_json(folder.path, "config.json")["chunk"]
 
 
-def _describe(dataset: Any, margins: np.ndarray) -> Callable[[Trial], Row]:
+def _describe(dataset: Dataset, margins: np.ndarray) -> Callable[[Trial], Row]:
     """Gives what trials.csv says of a replacement before any training.
 
     Args:
@@ -232,11 +229,11 @@ def _run(config: Any, trained_on: TrainedOn, trials: list[Trial], folder: RunFol
             def after_epoch(epoch: int, first: int = first, count: int = len(chunk)) -> None:
                 reporter.show(first + count * epoch // total, {"at once": count, "epoch": f"{epoch}/{total}"})
 
-            continued, found = trained_on.run(chunk, after_epoch)
+            continued, outcomes = trained_on.run(chunk, after_epoch)
             folder.write_text(CONTINUED, json.dumps(continued) + "\n")
-            if not found:
+            if not outcomes:
                 return rows, continued
-            rows += [described(trial) | row for trial, row in zip(chunk, found, strict=True)]
+            rows += [described(trial) | row for trial, row in zip(chunk, outcomes, strict=True)]
             folder.write_table(TRIALS, rows)
     return rows, read.read_json(folder.path, CONTINUED)
 
@@ -249,7 +246,8 @@ def _write_deletions(config: Any, jobs: Jobs, base: Base, margins: np.ndarray, f
     if model.batch_norm or model.biases or model.name != "convnet":
         return "appendix B holds for networks without BatchNorm and biases, which this one is not"
     if not (folder.path / DELETION).is_file():
-        job = jobs.get(base.config)
-        folder.write_table(DELETION, deletion_rows(config, jobs.dataset, job.network, jax.device_get(state.params),
-                                                   jax.device_get(state.batch_stats), job.train, margins))
+        job, wanted = jobs.get(base.config), Deletions(tuple(config.stability.deletions), config.seed)
+        folder.write_table(DELETION, deletion_rows(wanted, job.network, jax.device_get(state.params),
+                                                   jax.device_get(state.batch_stats), job.train, margins,
+                                                   len(jobs.dataset.class_names)))
     return ""

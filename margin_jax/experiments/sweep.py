@@ -1,8 +1,7 @@
 """Many networks, those of one architecture trained together chunk by chunk, and the audit of what ranks them.
 
-The architectures of a sweep: compiled functions, and the data on the devices, for one of them at a time.
-
-One chunk of a sweep: networks that are trained together by one process, and their records.
+A chunk is trained by one process, which holds the compiled functions and the data of one architecture at a time; every
+network has records of its own. The process that ends last puts the results together.
 """
 
 import dataclasses
@@ -19,11 +18,21 @@ import optax
 from absl import logging
 
 from margin_jax.backend import Share
-from margin_jax.config import validate, validate_sweep
+from margin_jax.config import validate_sweep
 from margin_jax.data.dataset import Dataset, Split, digest
 from margin_jax.data.transforms import randomise_labels
-from margin_jax.experiments.job import Job, describe, load_dataset
-from margin_jax.experiments.many_networks import Group, GroupState, Jobs, ManyRun, Measured, chunk_size, course
+from margin_jax.experiments.job import Job, checked_data, describe
+from margin_jax.experiments.many_networks import (
+    Group,
+    GroupState,
+    Jobs,
+    ManyRun,
+    Measured,
+    Observers,
+    TrainingSets,
+    chunk_size,
+    course,
+)
 from margin_jax.experiments.recording import Reporter
 from margin_jax.experiments.schedule import Progress
 from margin_jax.experiments.sweep_members import Member, MemberRecords, member_config, member_path, members
@@ -69,8 +78,8 @@ class Architectures:
         """The functions for one network of the sweep."""
         if self._held is None or self._held[0] != member.batch_norm:
             self._held = None  # before the data are placed again
-            own, jobs = member_config(self._config, member), Jobs(self._dataset)
-            job, group = jobs.get(own), jobs.group(own, "tracked")
+            config, jobs = member_config(self._config, member), Jobs(self._dataset)
+            job, group = jobs.get(config), jobs.group(config, "tracked")
             shape = self._dataset.train.images.shape[1:]
             self._held = member.batch_norm, Architecture(job, group, make_measure(self._config, job, shape))
         return self._held[1]
@@ -84,12 +93,10 @@ class Architectures:
           members: all networks of the sweep.
           processes: how many share them.
         """
-        train, sizes = self._dataset.train, []
+        sizes = []
         for part in reversed(split_by_kind(members)):
             job, group, _ = self.of(part[0])
-            fits = chunk_size(self._config, group.network, job.state, train.images.shape[1:], train.labels.size,
-                              job.micro_batch, job.piece)
-            sizes.append(min(fits, -(-len(part) // processes)))
+            sizes.append(min(chunk_size(self._config, job, group.network), -(-len(part) // processes)))
         return min(sizes)
 
 
@@ -131,9 +138,9 @@ class InitialStates:
         if key not in self._networks:
             self._networks[key] = make_network(config.model, len(self._dataset.class_names), jax.default_backend())
         state = make_state(self._networks[key], self._optimizer, self._dataset.train.images.shape[1:], config.seed)
-        own = {name: np.float32(config.optimizer[name]) for name in ("learning_rate", "weight_decay")}
+        rates = {name: np.float32(config.optimizer[name]) for name in ("learning_rate", "weight_decay")}
         return jax.device_get(state._replace(opt_state=state.opt_state._replace(
-            hyperparams=state.opt_state.hyperparams | own)))
+            hyperparams=state.opt_state.hyperparams | rates)))
 
     def split(self, config: Any) -> Split:
         """The training set with the labels of a member's config."""
@@ -145,19 +152,18 @@ class InitialStates:
         return self._splits[fraction]
 
 
-def train_chunk(config: Any, chunk: Chunk, group: Group, starts: InitialStates, workdir: pathlib.Path,
-                describe: Callable[[Any], dict[str, Any]], measure: Callable[[Measured, Params, Split], dict[str, Any]],
+def train_chunk(config: Any, chunk: Chunk, architecture: Architecture, starts: InitialStates, workdir: pathlib.Path,
+                describe: Callable[[Any], dict[str, Any]],
                 report: Callable[[GroupState, list[Progress]], None]) -> None:
     """Trains the networks of a chunk, or goes on with them; one that is over stays as it is.
 
     Args:
       config: of the sweep.
       chunk: which networks.
-      group: compiled functions.
+      architecture: of all of them.
       starts: what each network starts from.
       workdir: of the sweep.
       describe: gives what the config.json of a network's config is to hold.
-      measure: as of `MemberRecords`.
       report: is told after every epoch how far the networks are.
 
     Raises:
@@ -168,17 +174,18 @@ def train_chunk(config: Any, chunk: Chunk, group: Group, starts: InitialStates, 
         if chunk.over:  # another process has ended it meanwhile
             return
         configs = [member_config(config, member) for member in chunk.members]
-        states = [starts.state(own) for own in configs]
-        splits = [starts.split(own) for own in configs]
+        states = [starts.state(alone) for alone in configs]
+        splits = [starts.split(alone) for alone in configs]
         writers = []
-        for member, own, state, split in zip(chunk.members, configs, states, splits, strict=True):
-            writer = MemberRecords(member_path(workdir, member), config, split, state.params, describe(own),
-                                   measure)
+        for member, alone, state, split in zip(chunk.members, configs, states, splits, strict=True):
+            writer = MemberRecords(member_path(workdir, member), config, split, state.params, describe(alone),
+                                   architecture.measure)
             stack.callback(writer.close)
             writers.append(writer)
-        training = ManyRun(config, group, stack.enter_context(Checkpoints(chunk.path / "checkpoints", own=True)),
-                            course(states), splits[0].labels.size, np.stack([split.labels for split in splits]),
-                            lambda found: writers[found.place].observe(found), report=report)
+        labels = np.stack([split.labels for split in splits])
+        training = ManyRun(config, architecture.group, stack.enter_context(Checkpoints(chunk.path / "checkpoints")),
+                           course(states), TrainingSets(np.ones(labels.shape, bool), labels),
+                           Observers(lambda measured: writers[measured.place].observe(measured), report))
         for writer, epoch in zip(writers, training.course.epochs, strict=True):
             writer.rewind(int(epoch))
         ended = training.run()
@@ -205,13 +212,9 @@ def sweep(config: Any, path: str | pathlib.Path, share: Share = Share()) -> dict
     Raises:
       InputError: bad config, data or work folder; nothing on disk has been touched.
     """
-    validate(config)
-    validate_sweep(config)
-    chosen = members(config)
     if share.count > 1 and write.state_of(path, config) == write.OVER:  # this process was started again too late
         return read.read_json(path, "summary.json")
-    write.inspect(path, config)
-    dataset = load_dataset(config)
+    dataset, chosen = checked_data(config, path, _check), members(config)
     kinds = Architectures(config, dataset)
     size, first = kinds.chunk_size(chosen, share.count), kinds.of(chosen[0])
     description = describe(config, dataset, first.job) | {
@@ -225,8 +228,8 @@ def sweep(config: Any, path: str | pathlib.Path, share: Share = Share()) -> dict
         if not chunks[number].over:
             with Reporter(config.epochs, 0, config.log_every_seconds) as reporter:
                 kind = kinds.of(chunks[number].members[0])
-                train_chunk(config, chunks[number], kind.group, starts, workdir_path, _describe_member(
-                    description, dataset, starts), kind.measure, _report(reporter, number, chunks))
+                train_chunk(config, chunks[number], kind, starts, workdir_path, _describe_member(
+                    description, dataset, starts), _report(reporter, number, chunks))
                 del kind
     if share.waits:
         _wait_for(chunks)
@@ -238,6 +241,11 @@ def sweep(config: Any, path: str | pathlib.Path, share: Share = Share()) -> dict
         return read.read_json(folder.path, "summary.json")
 
 
+def _check(config: Any) -> None:
+    validate_sweep(config)
+    members(config)
+
+
 def _begin(config: Any, path: str | pathlib.Path, description: dict[str, Any]) -> dict[str, Any]:
     """Writes config.json, or reads the one that another process or an interrupted sweep has written."""
     with opened(path, config, description, WAIT):
@@ -245,12 +253,12 @@ def _begin(config: Any, path: str | pathlib.Path, description: dict[str, Any]) -
 
 
 def _wait_for(chunks: list[Chunk]) -> None:
-    told: list[str] = []
+    warned: list[str] = []
     while left := [chunk.path.name for chunk in chunks if not chunk.over]:
-        if left != told:
+        if left != warned:
             logging.warning("waiting for the chunks %s of other processes; start one that has ended again with the "
                             "same command", ", ".join(left))
-            told = left
+            warned = left
         time.sleep(1.0)
 
 
@@ -259,11 +267,11 @@ def _describe_member(description: dict[str, Any], dataset: Dataset,
     """Gives what the config.json of a network's config is to hold: that of a run which trains it alone."""
     digests: dict[float, str] = {}
 
-    def described(own: Any) -> dict[str, Any]:
-        fraction = own.data.random_fraction
+    def described(config: Any) -> dict[str, Any]:
+        fraction = config.data.random_fraction
         if fraction not in digests:
-            digests[fraction] = digest(dataclasses.replace(dataset, train=starts.split(own)))
-        return description | {"job": "train", "config": own.to_dict(),
+            digests[fraction] = digest(dataclasses.replace(dataset, train=starts.split(config)))
+        return description | {"job": "train", "config": config.to_dict(),
                               "data": description["data"] | {"digest": digests[fraction]}}
 
     return described
@@ -273,7 +281,7 @@ def _report(reporter: Reporter, number: int, chunks: list[Chunk]) -> Callable[[G
     count = len(chunks[number].members)
 
     def report(now: GroupState, progress: list[Progress]) -> None:
-        separated = sum(one.separation_epoch >= 0 for one in progress)
+        separated = sum(network.separation_epoch >= 0 for network in progress)
         fields = {"chunk": f"{number + 1}/{len(chunks)}", "separated": f"{separated}/{count}"}
         diverged = int((~now.healthy).sum())
         reporter.show(int(now.epochs.max()), fields | ({"diverged": diverged} if diverged else {}))

@@ -12,20 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from margin_jax.config import validate
 from margin_jax.data.dataset import Dataset
 from margin_jax.errors import DivergedError, InputError
 from margin_jax.experiments import recording, schedule
-from margin_jax.experiments.job import Job, Snapshot, describe, fresh_snapshot, load_dataset, make_job, placed
+from margin_jax.experiments.job import Job, Snapshot, checked_data, describe, fresh_snapshot, make_job, placed
 from margin_jax.experiments.recording import Reporter, summarise_run
 from margin_jax.experiments.removal import removed
-from margin_jax.experiments.schedule import Progress
 from margin_jax.models.network import BatchStats, Params, classifier
 from margin_jax.parallel import compile_on, size_of
-from margin_jax.run_folder import write
 from margin_jax.run_folder.checkpoint import Checkpoints
 from margin_jax.run_folder.write import RunFolder, opened
-from margin_jax.theory.neural_collapse import Collapse, neural_collapse
+from margin_jax.theory.neural_collapse import Centres, Classifier, Collapse, Sample, neural_collapse
 from margin_jax.theory.scores import present
 from margin_jax.training.epoch import make_plan
 from margin_jax.training.evaluate import Evaluation
@@ -34,11 +31,11 @@ from margin_jax.training.state import EpochStats, Examples, parameter_distance, 
 _present = jax.jit(present, donate_argnums=0)
 
 
-def one_epoch(config: Any, job: Job, snapshot: Snapshot) -> tuple[Snapshot, EpochStats]:
+def one_epoch(batch_size: int, job: Job, snapshot: Snapshot) -> tuple[Snapshot, EpochStats]:
     """Trains one epoch on the kept rows.
 
     Args:
-      config: `batch_size` is used.
+      batch_size: rows per step, 0 for all kept.
       job: compiled functions and data.
       snapshot: its state and dynamics are donated.
 
@@ -46,19 +43,12 @@ def one_epoch(config: Any, job: Job, snapshot: Snapshot) -> tuple[Snapshot, Epoc
       The new snapshot, and on the host what the steps saw, without margins, which are in the snapshot's dynamics.
     """
     state, progress, dynamics = snapshot
-    plan, batch = make_plan(config.batch_size, int(progress.mask.sum()), job.micro_batch, job.network.batched,
+    plan, batch = make_plan(batch_size, int(progress.mask.sum()), job.micro_batch, job.network.batched,
                             size_of(job.mesh), progress.mask.size)
     mask = jnp.asarray(progress.mask)
     state, stats = job.run_epoch(state, job.train, mask, jnp.int32(batch), plan)
     dynamics = _present(dynamics, stats.margins, mask)
     return Snapshot(state, progress, dynamics), jax.device_get(stats._replace(margins=None))
-
-
-def due(config: Any, epoch: int, progress: Progress) -> bool:
-    """Whether a record takes neural collapse too; `progress` is that after the record."""
-    every = config.record.collapse_every
-    met = epoch == progress.separation_epoch or schedule.phase_over(config, epoch, progress)
-    return every > 0 and (epoch % every == 0 or met)
 
 
 def make_collapse_row(job: Job) -> Callable[[Snapshot], dict[str, float]]:
@@ -73,21 +63,20 @@ def make_collapse_row(job: Job) -> Callable[[Snapshot], dict[str, float]]:
 
     def measured(params: Params, batch_stats: BatchStats, train: Examples, test: Examples,
                  mask: jax.Array) -> tuple[Collapse, Collapse]:
-        weights, biases = classifier(params)
-
-        def of(examples: Examples, **chosen: Any) -> Collapse:
+        def of(examples: Examples, mask: jax.Array | None, centres: Centres | None) -> Collapse:
             return neural_collapse(
                 lambda params, images: job.network.features(params, batch_stats, standardised(images, examples)),
-                params, examples.images, examples.labels, weights, biases, piece=job.piece, mesh=job.mesh, **chosen)
+                params, Sample(examples.images, examples.labels, mask), Classifier(*classifier(params)), centres,
+                job.piece, job.mesh)
 
-        trained = of(train, where=mask)
-        return trained, of(test, centres=trained.centres)
+        trained = of(train, mask, None)
+        return trained, of(test, None, trained.centres)
 
     compiled = compile_on(measured, job.mesh)
 
     def row(snapshot: Snapshot) -> dict[str, float]:
         state, progress, _ = snapshot
-        train, test = jax.device_get([found._replace(centres=None) for found in compiled(
+        train, test = jax.device_get([collapse._replace(centres=None) for collapse in compiled(
             state.params, state.batch_stats, job.train, job.test, jnp.asarray(progress.mask))])
         numbers = {name: float(value) for name, value in train._asdict().items() if value is not None}
         return {"epoch": int(state.epoch), **numbers, "nc1_test": float(test.nc1), "nc4_test": float(test.nc4)}
@@ -113,9 +102,8 @@ class TrainRun:
         """
         self.config, self.dataset, self.job, self.folder, self.checkpoints = config, dataset, job, folder, checkpoints
         self.start = None if start is None else start._replace(progress=start.progress._replace(seconds=np.float64(0)))
-        self.snapshot = fresh_snapshot(config, job, dataset.train.labels.size) if start is None else placed(
-            self.start, job)
-        self._saved_at = time.monotonic()
+        self.snapshot = placed(self.start, job) if start else fresh_snapshot(job, dataset.train.labels.size,
+                                                                             config.stop.smallest)
         self._collapse = make_collapse_row(job)
 
     @property
@@ -161,7 +149,7 @@ class TrainRun:
 
     def train_epoch(self) -> EpochStats:
         """Trains one epoch on the kept rows; raises DivergedError, after closing the run, if it stops being finite."""
-        self.snapshot, stats = one_epoch(self.config, self.job, self.snapshot)
+        self.snapshot, stats = one_epoch(self.config.batch_size, self.job, self.snapshot)
         if stats.bad_step >= 0:
             self._end_diverged(int(stats.bad_step) + 1, int(stats.steps))
         return stats
@@ -188,7 +176,7 @@ class TrainRun:
         train, test = jax.device_get([self.job.evaluate(state.params, state.batch_stats, examples)
                                       for examples in (self.job.train, self.job.test)])
         self.snapshot = self.snapshot._replace(
-            progress=schedule.measured(self.config, self.epoch, progress, train.margins))
+            progress=schedule.measured(self.config.stop, self.epoch, progress, train.margins))
         return train, test
 
     def write_row(self, train: Evaluation, test: Evaluation, seconds: float) -> dict[str, float]:
@@ -197,7 +185,7 @@ class TrainRun:
         row = recording.metrics_row(self.epoch, train, test, self.snapshot.progress.mask, rho, seconds)
         kept = schedule.margins_due(self.config, self.epoch, self.snapshot.progress)
         self.folder.record(row, train.margins if kept else None)
-        if due(self.config, self.epoch, self.snapshot.progress):
+        if schedule.collapse_due(self.config, self.epoch, self.snapshot.progress):
             self.folder.append("collapse.csv", self._collapse(self.snapshot))
         return row
 
@@ -222,9 +210,8 @@ class TrainRun:
 
     def save(self, force: bool) -> None:
         """Writes a checkpoint if one is due."""
-        if force or time.monotonic() - self._saved_at >= self.config.checkpoint_seconds:
+        if force or self.checkpoints.due(self.config.checkpoint_seconds):
             self.checkpoints.save(self.epoch, self.snapshot)
-            self._saved_at = time.monotonic()
 
     def advance(self, reporter: Reporter, started: float) -> None:
         """One epoch: train, record, remove, checkpoint."""
@@ -276,14 +263,15 @@ def train(config: Any, path: str | pathlib.Path) -> dict[str, Any]:
       InputError: bad config, data or work folder; nothing on disk has been touched.
       DivergedError: a loss or parameter stopped being finite; the run folder says where.
     """
-    validate(config)
+    dataset = checked_data(config, path, _check)
+    job = make_job(config, dataset)
+    return run_in(path, config, dataset, job, describe(config, dataset, job))
+
+
+def _check(config: Any) -> None:
     if config.compress.mode != "immediate":
         raise InputError(f"config: compress.mode should be 'immediate' to train one network, got "
                          f"{config.compress.mode!r}; launch/compress.py runs every mode, with its controls")
-    write.inspect(path, config)
-    dataset = load_dataset(config)
-    job = make_job(config, dataset)
-    return run_in(path, config, dataset, job, describe(config, dataset, job))
 
 
 def run_in(path: str | pathlib.Path, config: Any, dataset: Dataset, job: Job, description: dict[str, Any],

@@ -93,9 +93,9 @@ def read_margins(workdir: str | pathlib.Path) -> Margins:
     """
     workdir = pathlib.Path(workdir)
     path = workdir / "margins.npz"
-    found = None if path.is_file() else _read_partial(workdir)
-    if found is not None:
-        return found
+    partial = None if path.is_file() else _read_partial(workdir)
+    if partial is not None:
+        return partial
     if not path.is_file():  # looked for again: a run that ended meanwhile has put it in the place of PARTIAL
         raise InputError(f"{workdir} has no recorded epoch: the run has just started, or diverged before its first one")
     with np.load(path) as file:

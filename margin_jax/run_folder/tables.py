@@ -162,10 +162,10 @@ def rows(table: Table, **wanted: Any) -> Table:
     """
     keep = np.ones(next(iter(table.values())).size, bool)
     for column, values in wanted.items():
-        found = np.zeros(keep.size, bool)
+        allowed = np.zeros(keep.size, bool)
         for value in values if isinstance(values, tuple) else (values,):
-            found |= np.isnan(table[column]) if value != value else table[column] == value
-        keep &= found
+            allowed |= np.isnan(table[column]) if value != value else table[column] == value
+        keep &= allowed
     return {column: values[keep] for column, values in table.items()}
 
 

@@ -1,11 +1,8 @@
 """Writing a run folder: the only module that creates, appends to and finishes one.
 
 Nothing is ever overwritten: a finished run is refused, an unfinished one is continued by the same config alone, and
-rows recorded after the checkpoint that a run resumes from are cut off before they are computed again.
-
-What lies in a work folder before a job opens it; touches nothing.
-
-Opens the folder of a job that is new or goes on after an interruption.
+rows recorded after the checkpoint that a run resumes from are cut off before they are computed again. `inspect` says
+what a folder holds and touches nothing; `opened` locks it for a job that is new or goes on.
 """
 
 import contextlib

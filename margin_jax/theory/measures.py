@@ -1,6 +1,6 @@
 """Measures of one trained network that are said to predict its test error, each with formula, source and direction.
 
-    found = compute_measures(params, initial, batch_stats, logits, labels, image_shape=(32, 32, 3))
+    values = compute_measures(Trained(params, batch_stats, (32, 32, 3), initial), logits, labels)
     sign("auc_ramp_own@0.5")  # +1: a larger value predicts a lower test error
 
 Logarithms are natural and stand where a product would overflow: rank correlations see the same order. K weight layers
@@ -9,10 +9,9 @@ m_n = eta_n / rho, gamma_hat the 10th percentile of eta, C classes.
 
 Not defined for DenseNet, and NaN: the spectral products, the spectral complexity and the path norm.
 
-Predictors of the test error that look at the training margins, in float64.
-
-rho is the product of many norms and exceeds float32 for deep networks, so that it comes as its logarithm, and the
-functions of `margin_jax.theory.margins` run with 64 bits: what is here takes and gives numbers on the host.
+Those of the weights alone are in `margin_jax.theory.complexity`; those that look at the training margins are here, and
+take and give numbers on the host. rho is the product of many norms and exceeds float32 for deep networks, so that it
+comes as its logarithm, and the functions of `margin_jax.theory.margins` run with 64 bits.
 """
 
 import math
@@ -22,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from margin_jax.models.convnet import Geometry
 from margin_jax.theory import norms
 from margin_jax.theory.complexity import network_norms, norm_measures
 from margin_jax.theory.distribution import auc_ramp, auc_tail, small_margin_count
@@ -116,16 +116,16 @@ def gamma_measures(normalised: np.ndarray, gammas: Gammas, pooled_median: float 
     """The measures of `margin_measures` that have a gamma, from normalised margins (N,); arguments as there."""
     normalised = np.asarray(normalised, np.float64)
     medians = {"absolute": 1.0, "pooled": pooled_median or math.nan, "own": float(np.median(normalised))}
-    found = {}
+    values = {}
     for unit, median in medians.items():
         curve = normalised / median if median > 0 else np.full_like(normalised, math.nan)
         known = np.isfinite(curve).all()  # the count of NaN margins would be 0
         for gamma in gammas.absolute if unit == "absolute" else gammas.relative:
             with jax.enable_x64(True):
-                values = _statistics(curve, np.float64(gamma))
-            for statistic, value in zip(STATISTICS, values, strict=True):
-                found[f"{statistic.__name__}_{unit}@{gamma:g}"] = float(value) if known else math.nan
-    return found
+                readings = _statistics(curve, np.float64(gamma))
+            for statistic, reading in zip(STATISTICS, readings, strict=True):
+                values[f"{statistic.__name__}_{unit}@{gamma:g}"] = float(reading) if known else math.nan
+    return values
 
 
 def margin_measures(logits: jax.Array, labels: jax.Array, log_rho: float, gammas: Gammas = Gammas(),
@@ -237,8 +237,25 @@ def sign(key: str) -> int:
     return 1 if measure_of(key).larger_is == LOWER else -1
 
 
-def compute_measures(params: Any, initial: Any, batch_stats: Any, logits: jax.Array, labels: jax.Array,
-                     image_shape: tuple[int, int, int], *, gammas: Gammas = Gammas(),
+class Trained(NamedTuple):
+    """A trained network, as the measures of its weights see it.
+
+    Attributes:
+      params: parameter pytree of a ConvNet or any other architecture.
+      batch_stats: running statistics of BatchNorm, {} without.
+      image_shape: (H, W, C).
+      initial: `params` before training, or None.
+      geometry: strides, padding and pooling of a ConvNet.
+    """
+
+    params: Any
+    batch_stats: Any
+    image_shape: tuple[int, int, int]
+    initial: Any = None
+    geometry: Geometry = Geometry()
+
+
+def compute_measures(trained: Trained, logits: jax.Array, labels: jax.Array, *, gammas: Gammas = Gammas(),
                      pooled_median: float | None = None, log_rho: float | None = None) -> dict[str, float]:
     """Every measure of one network.
 
@@ -246,12 +263,9 @@ def compute_measures(params: Any, initial: Any, batch_stats: Any, logits: jax.Ar
     under other norms call `margin_measures` with each of `log_rhos(params, network_norms(...).spectral)`.
 
     Args:
-      params: parameter pytree of a ConvNet or any other architecture.
-      initial: the same pytree before training, or None.
-      batch_stats: running statistics of BatchNorm, {} without.
+      trained: the network.
       logits: (N, C) float of the training examples, in evaluation mode.
       labels: (N,) integer in 0..C-1.
-      image_shape: (H, W, C).
       gammas: see `Gammas`.
       pooled_median: median normalised margin over all networks of the sweep, under the same norm.
       log_rho: natural logarithm of the rho that normalises margins; that of the default mode (`norms.default_mode`)
@@ -264,10 +278,11 @@ def compute_measures(params: Any, initial: Any, batch_stats: Any, logits: jax.Ar
     Raises:
       ValueError: logits of another shape, or images that a ConvNet's layers do not fit.
     """
+    params, batch_stats, image_shape, initial, geometry = trained
     if initial is None:
         initial = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params)
-    found = network_norms(params, initial, batch_stats, tuple(image_shape))
+    weights = network_norms(params, initial, batch_stats, tuple(image_shape), geometry)
     if log_rho is None:
         log_rho = log_rhos(params)[norms.default_mode(params)]
     return (margin_measures(logits, labels, log_rho, gammas, pooled_median)
-            | norm_measures(found, tenth_percentile(raw_margins(logits, labels))))
+            | norm_measures(weights, tenth_percentile(raw_margins(logits, labels))))

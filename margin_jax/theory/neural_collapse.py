@@ -20,6 +20,37 @@ from margin_jax.parallel import sum_pieces
 _EXACT = lax.Precision.HIGHEST  # accelerators round the factors of a product otherwise
 
 
+class Sample(NamedTuple):
+    """The examples whose features are looked at.
+
+    Attributes:
+      images: (N, ...) inputs in the form that the network accepts.
+      labels: (N,) integer in 0..C-1.
+      where: (N,) boolean, the examples that count, whatever the others hold; all if None.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    where: jax.Array | None = None
+
+    @property
+    def counted(self) -> jax.Array:
+        """(N,) boolean, `where` or all."""
+        return jnp.ones(self.labels.shape, bool) if self.where is None else self.where
+
+
+class Classifier(NamedTuple):
+    """The last layer, whose logits are features @ weights + biases.
+
+    Attributes:
+      weights: (D, C) float.
+      biases: (C,) float; none if None.
+    """
+
+    weights: jax.Array
+    biases: jax.Array | None = None
+
+
 class Centres(NamedTuple):
     """Class means.
 
@@ -110,33 +141,29 @@ def _duality(weights: jax.Array, centred: jax.Array, present: jax.Array) -> jax.
     return jnp.linalg.norm(columns / jnp.linalg.norm(columns) - centred / jnp.linalg.norm(centred))
 
 
-def class_means(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any, images: jax.Array, labels: jax.Array,
-                classes: int, where: jax.Array | None = None, piece: int = 100, mesh: Mesh | None = None) -> Centres:
+def class_means(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any, sample: Sample, classes: int,
+                piece: int = 100, mesh: Mesh | None = None) -> Centres:
     """Means of the features of each of `classes` classes; the other arguments as of `neural_collapse`."""
 
     def sums(x: jax.Array, y: jax.Array, kept: jax.Array, new: jax.Array) -> tuple[jax.Array, jax.Array]:
-        own = _one_hot(y, kept & new, classes)
+        classes_of = _one_hot(y, kept & new, classes)
         features = jnp.where((kept & new)[:, None], apply_fn(params, x), 0)
-        return jnp.sum(own, 0), _product(own.T, features)
+        return jnp.sum(classes_of, 0), _product(classes_of.T, features)
 
-    where = jnp.ones(labels.shape, bool) if where is None else where
-    counts, total = sum_pieces(sums, (images, labels, where), piece, mesh)
+    counts, total = sum_pieces(sums, (sample.images, sample.labels, sample.counted), piece, mesh)
     return Centres(counts, total / jnp.maximum(counts, 1)[:, None])
 
 
-def neural_collapse(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any, images: jax.Array, labels: jax.Array,
-                    weights: jax.Array, biases: jax.Array | None = None, where: jax.Array | None = None,
-                    centres: Centres | None = None, piece: int = 100, mesh: Mesh | None = None) -> Collapse:
-    """NC1 to NC4 of a network whose logits are `features @ weights + biases`.
+def neural_collapse(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any, sample: Sample,
+                    classifier: Classifier, centres: Centres | None = None, piece: int = 100,
+                    mesh: Mesh | None = None) -> Collapse:
+    """NC1 to NC4 of a network whose logits are those of `classifier` on its features.
 
     Args:
       apply_fn: (params, x (P, ...)) -> features (P, D), each row of its own x alone.
       params: any pytree that `apply_fn` accepts.
-      images: (N, ...) inputs in the form that `apply_fn` accepts.
-      labels: (N,) integer in 0..C-1.
-      weights: (D, C) float, the classifier.
-      biases: (C,) float; none if absent.
-      where: (N,) boolean, the examples that count, whatever the others hold; all if absent.
+      sample: N examples.
+      classifier: of D features and C classes.
       centres: those that NC4 looks for the nearest among, for instance of the training set; those of these examples if
         absent.
       piece: rows whose features are alive at once, static.
@@ -148,10 +175,9 @@ def neural_collapse(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any
     Raises:
       ValueError: as `map_pieces`.
     """
-    classes = weights.shape[1]
-    where = jnp.ones(labels.shape, bool) if where is None else where
-    biases = jnp.zeros(classes, weights.dtype) if biases is None else biases
-    first = class_means(apply_fn, params, images, labels, classes, where, piece, mesh)
+    weights, classes = classifier.weights, classifier.weights.shape[1]
+    biases = jnp.zeros(classes, weights.dtype) if classifier.biases is None else classifier.biases
+    first = class_means(apply_fn, params, sample, classes, piece, mesh)
     present, count = first.counts > 0, jnp.sum(first.counts)
     root = _inverse_root(_centred(first), present)
     nearest = _nearest(first if centres is None else centres)
@@ -164,10 +190,11 @@ def neural_collapse(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any
         return (_product(_one_hot(y, kept, classes).T, from_mean), jnp.sum(jnp.square(_product(from_mean, root))),
                 jnp.sum(kept & (nearest(features) != decision)).astype(jnp.float32))
 
-    shifts, scatter, differing = sum_pieces(sums, (images, labels, where), piece, mesh)
+    shifts, scatter, differing = sum_pieces(sums, (sample.images, sample.labels, sample.counted), piece, mesh)
     shifts = shifts / jnp.maximum(first.counts, 1)[:, None]
     scatter = scatter - jnp.sum(first.counts * jnp.sum(jnp.square(_product(shifts, root)), 1))
-    found = Centres(first.counts, first.means + shifts)
-    centred = _centred(found)
+    own_centres = Centres(first.counts, first.means + shifts)
+    centred = _centred(own_centres)
     return Collapse(jnp.maximum(scatter, 0) / (count * jnp.sum(present)), *_spread(centred, present),
-                    *_spread(weights.T, present), _duality(weights, centred, present), differing / count, found)
+                    *_spread(weights.T, present), _duality(weights, centred, present), differing / count,
+                    own_centres)

@@ -2,8 +2,8 @@
 
 `jax.pmap` goes across devices. Within a device the networks run under `jax.vmap`, which turns their matmuls into
 batched ones, or one after another in a loop, which on a CPU is faster, since one network already fills a core and
-several do not fit its cache (docs/performance.md). A count that
-the devices do not divide is padded with copies of the last network.
+several do not fit its cache (docs/performance.md). A count that the devices do not divide is padded with copies of the
+last network.
 """
 
 from collections.abc import Callable, Sequence
@@ -72,7 +72,7 @@ def _mapped(fn: Callable[[Any], Any], mapping: str) -> Callable[[Any], Any]:
     return jax.vmap(fn) if mapping == "vmap" else lambda tree: lax.map(fn, tree)
 
 
-def _own(examples: Examples) -> dict[str, jax.Array]:
+def _separate(examples: Examples) -> dict[str, jax.Array]:
     """What of the examples each network has for itself."""
     return {"labels": examples.labels} if examples.index is None else {"index": examples.index}
 
@@ -103,26 +103,28 @@ def make_ensemble(network: Network, optimizer: optax.GradientTransformation, shu
 
     def run_epoch(states: TrainState, examples: Examples, masks: jax.Array, batch: jax.Array,
                   plan: Plan) -> tuple[TrainState, EpochStats]:
-        def of_one(one: tuple[TrainState, jax.Array, dict[str, jax.Array]]) -> tuple[TrainState, EpochStats]:
-            return epoch(one[0], examples._replace(**one[2]), one[1], batch, plan)
+        def of_network(leaves: tuple[TrainState, jax.Array, dict[str, jax.Array]]) -> tuple[TrainState, EpochStats]:
+            state, mask, separate = leaves
+            return epoch(state, examples._replace(**separate), mask, batch, plan)
 
-        return _mapped(of_one, mapping)((states, masks, _own(examples)))
+        return _mapped(of_network, mapping)((states, masks, _separate(examples)))
 
     def evaluate(params: Params, batch_stats: BatchStats, examples: Examples) -> Evaluation:
-        def of_one(one: tuple[Params, BatchStats, jax.Array]) -> Evaluation:
-            return measure(one[0], one[1], examples._replace(labels=one[2]))
+        def of_network(leaves: tuple[Params, BatchStats, jax.Array]) -> Evaluation:
+            params, batch_stats, labels = leaves
+            return measure(params, batch_stats, examples._replace(labels=labels))
 
-        return _mapped(of_one, mapping)((params, batch_stats, examples.labels))
+        return _mapped(of_network, mapping)((params, batch_stats, examples.labels))
 
     def evaluate_rows(params: Params, batch_stats: BatchStats, examples: Examples, rows: jax.Array) -> Evaluation:
-        def of_one(one: tuple[Params, BatchStats, jax.Array, jax.Array]) -> Evaluation:
-            chosen = examples._replace(images=examples.images[one[3]], labels=one[2][one[3]])
-            return measure(one[0], one[1], chosen)
+        def of_network(leaves: tuple[Params, BatchStats, jax.Array, jax.Array]) -> Evaluation:
+            params, batch_stats, labels, rows = leaves
+            return measure(params, batch_stats, examples._replace(images=examples.images[rows], labels=labels[rows]))
 
-        return _mapped(of_one, mapping)((params, batch_stats, examples.labels, rows))
+        return _mapped(of_network, mapping)((params, batch_stats, examples.labels, rows))
 
     def outputs(params: Params, batch_stats: BatchStats, examples: Examples) -> Outputs:
-        return _mapped(lambda one: give(*one, examples), mapping)((params, batch_stats))
+        return _mapped(lambda leaves: give(*leaves, examples), mapping)((params, batch_stats))
 
     def place(tree: Any) -> Any:
         def padded(leaf: Any) -> np.ndarray:

@@ -68,6 +68,19 @@ def make_plan(batch_size: int, kept: int, piece_limit: int, whole: bool,
     return Plan(-(-share // pieces), False), batch
 
 
+class Step(NamedTuple):
+    """The rows of one step: order[start:stop].
+
+    Attributes:
+      order: (N,) int32 of `epoch_order`.
+      start, stop: () int, positions in `order`.
+    """
+
+    order: jax.Array
+    start: jax.Array
+    stop: jax.Array
+
+
 def epoch_order(mask: jax.Array, key: jax.Array, shuffle: bool) -> tuple[jax.Array, jax.Array]:
     """Rows in the order in which an epoch visits them.
 
@@ -141,30 +154,29 @@ def piece_gradients(network: Network, params: Params, batch_stats: BatchStats, e
     return (gradient, updated, loss), jnp.where(weights > 0, margins(logits, labels), 0)
 
 
-def step_gradients(network: Network, state: TrainState, examples: Examples, order: jax.Array, start: jax.Array,
-                   stop: jax.Array, plan: Plan, mesh: Mesh | None, seen: jax.Array) -> tuple[Gradients, jax.Array]:
-    """Gradient of the mean cross-entropy over the step's rows order[start:stop], as `piece_gradients` gives it.
+def step_gradients(network: Network, state: TrainState, examples: Examples, step: Step, plan: Plan, mesh: Mesh | None,
+                   seen: jax.Array) -> tuple[Gradients, jax.Array]:
+    """Gradient of the mean cross-entropy over the rows of a step, as `piece_gradients` gives it.
 
     With several pieces the sums are taken piece by piece, in order. With several devices the gradient is that of all of
     them, while the loss is this device's share.
 
     Args:
       network, state, examples, plan, mesh: as of the epoch.
-      order: (N,) int32 of `epoch_order`.
-      start, stop: () int, the step's positions in `order`.
+      step: its rows.
       seen: (N + P,) float32 margins by position in `order`.
 
     Returns:
       The gradient, and `seen` with this device's margins of the step; positions after the step's may have been zeroed,
       and are written by the steps to come.
     """
-    denominator = (stop - start).astype(jnp.float32)
-    first, last = share_of(start, stop, mesh)
+    denominator = (step.stop - step.start).astype(jnp.float32)
+    first, last = share_of(step.start, step.stop, mesh)
 
     def of_piece(begin: jax.Array, batch_stats: BatchStats, seen: jax.Array) -> tuple[Gradients, jax.Array]:
-        rows, weights = piece_rows(order, begin, last, plan.piece)
-        done, found = piece_gradients(network, state.params, batch_stats, examples, rows, weights, denominator)
-        return done, lax.dynamic_update_slice_in_dim(seen, found, begin, 0)
+        rows, weights = piece_rows(step.order, begin, last, plan.piece)
+        gradients, margins = piece_gradients(network, state.params, batch_stats, examples, rows, weights, denominator)
+        return gradients, lax.dynamic_update_slice_in_dim(seen, margins, begin, 0)
 
     def add(index: jax.Array, carry: tuple[Gradients, jax.Array]) -> tuple[Gradients, jax.Array]:
         (gradient, batch_stats, loss), seen = carry
@@ -191,10 +203,10 @@ def _of_all_devices(stats: EpochStats, mesh: Mesh | None) -> EpochStats:
 def _by_id(stats: EpochStats, order: jax.Array, kept: jax.Array) -> EpochStats:
     """Margins by position in `order` as margins by id, NaN where removed; and the errors among them."""
     count = order.shape[0]
-    found = stats.margins[:count]
+    margins = stats.margins[:count]
     visited = jnp.arange(count) < kept
-    by_id = jnp.full(count, jnp.nan).at[jnp.where(visited, order, count)].set(found, mode="drop")
-    return stats._replace(margins=by_id, errors=jnp.sum(visited & ~(found > 0), dtype=jnp.int32))
+    by_id = jnp.full(count, jnp.nan).at[jnp.where(visited, order, count)].set(margins, mode="drop")
+    return stats._replace(margins=by_id, errors=jnp.sum(visited & ~(margins > 0), dtype=jnp.int32))
 
 
 def epoch_function(network: Network, optimizer: optax.GradientTransformation, shuffle: bool,
@@ -210,8 +222,8 @@ def epoch_function(network: Network, optimizer: optax.GradientTransformation, sh
             state, stats = carry
             start = index * batch
             stop = jnp.minimum(start + batch, kept)
-            (gradient, batch_stats, loss), seen = step_gradients(network, state, examples, order, start, stop, plan,
-                                                                 mesh, stats.margins)
+            (gradient, batch_stats, loss), seen = step_gradients(network, state, examples, Step(order, start, stop),
+                                                                 plan, mesh, stats.margins)
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
             bad = (stats.bad_step < 0) & ~jnp.isfinite(loss)
@@ -232,7 +244,7 @@ def epoch_function(network: Network, optimizer: optax.GradientTransformation, sh
 
 
 def compile_epoch(network: Network, optimizer: optax.GradientTransformation, shuffle: bool,
-                   mesh: Mesh | None = None) -> RunEpoch:
+                  mesh: Mesh | None = None) -> RunEpoch:
     """Compiles the epoch of one architecture and optimiser.
 
     Args:

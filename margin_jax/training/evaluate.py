@@ -67,8 +67,8 @@ def evaluate_function(network: Network, piece: int) -> Evaluate:
 
     def evaluate(params: Params, batch_stats: BatchStats, examples: Examples) -> Evaluation:
         def rows(images: jax.Array, labels: jax.Array) -> Evaluation:
-            found = _of_rows(network, params, batch_stats, examples)(images, labels)
-            return Evaluation(found.margins, found.losses)
+            outputs = _of_rows(network, params, batch_stats, examples)(images, labels)
+            return Evaluation(outputs.margins, outputs.losses)
 
         return map_pieces(rows, (examples.images, examples.labels), piece)
 
@@ -86,7 +86,6 @@ def make_evaluate(network: Network, piece: int, mesh: Mesh | None = None) -> Eva
     Returns:
       evaluate(params, batch_stats, examples) -> Evaluation, with the running statistics of BatchNorm.
     """
-
     evaluate_rows = evaluate_function(network, piece)
     if mesh is None:
         return jax.jit(evaluate_rows)
@@ -95,8 +94,8 @@ def make_evaluate(network: Network, piece: int, mesh: Mesh | None = None) -> Eva
         # Shares have one length, so the last ones may overlap; what is computed twice is the same, and cut off below.
         share = -(-examples.labels.shape[0] // mesh.size)
         first = jnp.minimum(lax.axis_index(ROWS) * share, examples.labels.shape[0] - share)
-        own = (lax.dynamic_slice_in_dim(array, first, share) for array in (examples.images, examples.labels))
-        return evaluate_rows(params, batch_stats, Examples(*own, examples.mean, examples.std))
+        rows = (lax.dynamic_slice_in_dim(array, first, share) for array in (examples.images, examples.labels))
+        return evaluate_rows(params, batch_stats, Examples(*rows, examples.mean, examples.std))
 
     shares = compile_on(evaluate_share, mesh, per_device=True)
 

@@ -1,6 +1,6 @@
 """The pytrees that training carries: examples on the device, the state of one network, what an epoch saw.
 
-Optimisers from optax whose learning rate is data, not code: changing it compiles nothing.
+The state includes that of an optimiser from optax, whose learning rate is data, not code: changing it compiles nothing.
 """
 
 from typing import Any, NamedTuple

@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.interruptions import compression
+from helpers.interruptions import compression, last_checkpoint
 from helpers.networks import assert_trees_equal, small_network
 
 from margin_jax.experiments.compress import compress
 from margin_jax.models.network import with_batch_norm
-from margin_jax.run_folder.checkpoint import Checkpoints
 
 
 @pytest.fixture(name="normed", scope="module")
@@ -23,12 +22,8 @@ def test_running_statistics_after_the_removal_do_as_the_config_says(data, normed
     config = compression(data, model__batch_norm=True, compress__batch_norm=mode, compress__controls=("scratch",),
                          compress__epochs=1, compress__base=str(normed))
     compress(config, tmp_path / "run")
-    states = []
-    for path in (normed / "seed_0", *(tmp_path / "run" / "seed_0" / name for name in
-                                      ("smallest_6", "smallest_6_scratch"))):
-        with Checkpoints(path / "checkpoints") as checkpoints:
-            manager = checkpoints._managers["latest"]
-            states.append(dict(manager.restore(manager.latest_step()))["state"])
+    states = [last_checkpoint(path)["state"] for path in (
+        normed / "seed_0", *(tmp_path / "run" / "seed_0" / name for name in ("smallest_6", "smallest_6_scratch")))]
     before, after, scratch = ({name: layer["mean"] for name, layer in state["batch_stats"].items()} for state in states)
     changed = [not np.array_equal(before[name], after[name]) for name in before]
     assert all(changed) if mode == "tracked" else not any(changed)

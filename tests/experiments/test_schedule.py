@@ -70,7 +70,7 @@ def test_margins_have_converged_when_the_smallest_stay_the_same():
     progress, found = fresh(10, 3), []
     margins = [order - 5, order, order[::-1], order[::-1], np.roll(order[::-1], -1), np.roll(order[::-1], -1)]
     for epoch, values in enumerate(margins, 1):
-        progress = measured(config, epoch, progress, values)
+        progress = measured(config.stop, epoch, progress, values)
         found.append((int(progress.separation_epoch), int(progress.stable), int(progress.convergence_epoch)))
     # Epoch 2 separates with the support of epoch 1; epoch 3 turns the order round; then it stays.
     assert found == [(-1, 0, -1), (2, 1, -1), (2, 0, -1), (2, 1, -1), (2, 2, 5), (2, 3, 5)]
@@ -80,14 +80,14 @@ def test_margins_have_converged_when_the_smallest_stay_the_same():
 def test_the_support_is_that_of_the_kept_rows_even_if_few_are_left():
     config = config_of("convergence")
     progress = fresh(10, 4)._replace(mask=np.arange(10) >= 8, removal_epoch=np.int32(3))
-    progress = measured(config, 4, progress, np.where(np.arange(10) >= 8, np.arange(10.0), -1))
+    progress = measured(config.stop, 4, progress, np.where(np.arange(10) >= 8, np.arange(10.0), -1))
     assert progress.support.tolist() == [8, 9, -1, -1] and progress.cleared_epoch == 4
 
 
 def test_a_schedule_goes_on_where_the_kept_are_separated_again_or_the_limit_is_reached():
     config = config_of("separation", after=0)
     config.compress.mode, config.compress.schedule = "continuous", ((98, 1),)
-    assert counts(config, 100) == [99, 98]
+    assert counts(config.compress, 100) == [99, 98]
     before = progress_of(5)
     assert removal_due(config, 5, before)
     after = before._replace(removal_epoch=np.int32(5), removals=np.int32(1), cleared_epoch=np.int32(5))

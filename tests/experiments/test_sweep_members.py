@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.networks import small_network
+from helpers.networks import examples_of, small_arrays, small_network
 
 from margin_jax.backend import networks_at_once
 from margin_jax.config import default_config
 from margin_jax.experiments import many_networks
+from margin_jax.experiments.job import Job
 from margin_jax.experiments.sweep import chunks_of
 from margin_jax.experiments.sweep_members import member_config, members
 from margin_jax.training.state import make_optimizer, make_state
@@ -84,6 +85,8 @@ def test_work_grows_with_rows_and_a_given_chunk_is_taken():
     state = make_state(network, optimizer, (8, 8, 3), 0)
     small, large = (many_networks.work_bytes(network, state, (8, 8, 3), rows, 4) for rows in (8, 64))
     assert small < large < 8 * small
-    config = config_of(chunk=17)
-    assert many_networks.chunk_size(config, network, state, (8, 8, 3), 100, 50, 50) == 17
-    assert many_networks.chunk_size(config_of(), network, state, (8, 8, 3), 100, 50, 50) >= 4
+    images, labels = small_arrays(100)
+    train = examples_of(images, labels)
+    job = Job(network, optimizer, None, None, None, 50, 50, train, train, state)
+    assert many_networks.chunk_size(config_of(chunk=17), job, network) == 17
+    assert many_networks.chunk_size(config_of(), job, network) >= 4

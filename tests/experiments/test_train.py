@@ -6,10 +6,11 @@ import json
 import jax
 import numpy as np
 import pytest
-from helpers.interruptions import Killed
+from helpers.interruptions import Killed, last_checkpoint
 from helpers.runs import run_config, write_npz
 
 from margin_jax.errors import DivergedError, InputError
+from margin_jax.experiments import job as runs_job
 from margin_jax.experiments import train as runs_train
 from margin_jax.experiments.train import train
 from margin_jax.run_folder import read as records
@@ -17,12 +18,10 @@ from margin_jax.run_folder import write
 from margin_jax.run_folder.checkpoint import Checkpoints
 
 
-def last_checkpoint(workdir):
+def leaves_of(workdir):
     """Leaves of the newest checkpoint, without the wall time."""
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        manager = checkpoints._managers["latest"]
-        tree = dict(manager.restore(manager.latest_step()))
-    tree["progress"] = {k: v for k, v in tree["progress"].items() if k != "seconds"}
+    tree = last_checkpoint(workdir)
+    del tree["progress"]["seconds"]
     return jax.tree.leaves(tree)
 
 
@@ -116,7 +115,7 @@ def test_an_interrupted_run_ends_bit_equal(undisturbed, tmp_path, monkeypatch, d
     masks = [records.read_mask(path) for path in (whole_run, tmp_path / "parts")]
     for name in masks[0]:
         np.testing.assert_array_equal(masks[0][name], masks[1][name])
-    for a, b in zip(*(last_checkpoint(path) for path in (whole_run, tmp_path / "parts")), strict=True):
+    for a, b in zip(*(leaves_of(path) for path in (whole_run, tmp_path / "parts")), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -167,14 +166,14 @@ def test_a_finished_run_is_never_overwritten(data, tmp_path):
 
 
 def test_a_run_that_another_process_finishes_meanwhile_is_not_touched(data, tmp_path, monkeypatch):
-    load = runs_train.load_dataset
+    load = runs_job.load_dataset
 
     def slow_load(config):
-        monkeypatch.setattr(runs_train, "load_dataset", load)
+        monkeypatch.setattr(runs_job, "load_dataset", load)
         train(run_config(data, epochs=1), tmp_path / "run")  # the other process
         return load(config)
 
-    monkeypatch.setattr(runs_train, "load_dataset", slow_load)
+    monkeypatch.setattr(runs_job, "load_dataset", slow_load)
     with pytest.raises(InputError, match="never overwritten"):
         train(run_config(data, epochs=1), tmp_path / "run")
     assert records.read_margins(tmp_path / "run").margins.shape == (1, 30)
@@ -202,7 +201,7 @@ def test_divergence_ends_the_run_and_keeps_the_last_good_checkpoint(data, tmp_pa
         train(config, tmp_path / "run")
     summary = records.read_json(tmp_path / "run", "summary.json")
     assert summary["status"] == "diverged" and summary["diverged"]["checkpoint_epoch"] == 0
-    assert all(np.isfinite(leaf).all() for leaf in last_checkpoint(tmp_path / "run") if leaf.dtype.kind == "f")
+    assert all(np.isfinite(leaf).all() for leaf in leaves_of(tmp_path / "run") if leaf.dtype.kind == "f")
     with pytest.raises(InputError, match=r"over \(diverged\)"):
         train(config, tmp_path / "run")
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.interruptions import params_of
 from helpers.reference_collapse import NUMBERS, by_hand
 from helpers.runs import run_config
 
@@ -15,7 +16,6 @@ from margin_jax.experiments.train import train
 from margin_jax.models.network import make_network
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder import tables as columns
-from margin_jax.run_folder.checkpoint import Checkpoints
 
 
 @pytest.fixture(name="run", scope="module")
@@ -39,9 +39,7 @@ def test_a_record_at_multiples_and_where_a_phase_ends(run):
 def test_the_last_row_is_that_of_the_network_on_the_kept_examples(run):
     config, path = run
     dataset = load_data("npz", data_dir=config.data.dir)
-    with Checkpoints(path / "checkpoints") as checkpoints:
-        manager = checkpoints._managers["latest"]
-        params = dict(manager.restore(manager.latest_step()))["state"]["params"]
+    params = params_of(path)
     network = make_network(config.model, 3, jax.default_backend())
     mean, std = channel_statistics(dataset.train.images, np.ones(30, bool))
 

@@ -1,10 +1,12 @@
 """What the tests of compressions share: a config, its tables, and a process that dies."""
 
+import re
+
+import numpy as np
 import pytest
 
 from helpers.runs import run_config
 from margin_jax.run_folder import tables as columns
-from margin_jax.run_folder.checkpoint import Checkpoints
 
 SEPARATED = {"epochs": 60, "stop__rule": "separation", "optimizer__learning_rate": 0.02, "stop__smallest": 5,
              "record__every": 4, "checkpoint_seconds": 1e9}
@@ -18,11 +20,23 @@ def cells_of(path):
     return columns.rows_of(columns.read_table(path, "cells.csv"))
 
 
+def last_checkpoint(path):
+    """The newest checkpoint of a run folder as nested dictionaries, by the names in its file."""
+    folders = [folder for folder in (path / "checkpoints" / "latest").iterdir() if folder.name.isdigit()]
+    tree = {}
+    with np.load(max(folders, key=lambda folder: int(folder.name)) / "default" / "arrays.npz") as file:
+        for name, leaf in file.items():
+            *above, last = [word or number for word, number in re.findall(r"([A-Za-z]\w*)|\[(\d+)\]", name)]
+            branch = tree
+            for key in above:
+                branch = branch.setdefault(key, {})
+            branch[last] = leaf
+    return tree
+
+
 def params_of(path):
     """The last parameters of a run folder."""
-    with Checkpoints(path / "checkpoints") as checkpoints:
-        manager = checkpoints._managers["latest"]
-        return dict(manager.restore(manager.latest_step()))["state"]["params"]
+    return last_checkpoint(path)["state"]["params"]
 
 
 class Killed(Exception):

@@ -17,6 +17,7 @@ from margin_jax.models.convnet import ConvNet, Geometry, convnet_layers, fold_ba
 from margin_jax.models.network import from_flax, geometry_of, make_network
 from margin_jax.theory import complexity, norms
 from margin_jax.theory.complexity import log_path_norm, network_norms
+from margin_jax.theory.measures import Trained, compute_measures
 
 POOLED = Geometry((1, 1, 2), "valid", (0, 2))
 IMAGE = (13, 12, 2)
@@ -99,6 +100,16 @@ def test_norms_are_those_of_the_dense_matrices():
     for values, norm in ((measured.spectral, lambda a: np.linalg.norm(a, 2)),
                          (measured.moved, lambda a: 0.5 * np.linalg.norm(a, axis=1).sum())):
         np.testing.assert_allclose(values, [norm(matrices[name]) for name in order], rtol=1e-5)
+
+
+def test_measures_of_a_trained_network_follow_its_geometry():
+    network, params, _ = random_network()
+    x, labels = jax.random.normal(jax.random.key(4), (6, *IMAGE)), jnp.arange(6) % 3
+    values = compute_measures(Trained(params, {}, IMAGE, params, POOLED), network.logits(params, {}, x), labels)
+    spectral = network_norms(params, params, {}, IMAGE, POOLED).spectral
+    np.testing.assert_allclose(values["log_spectral_product"], 2 * np.log(np.float64(spectral)).sum(), rtol=1e-6)
+    with pytest.raises(ValueError, match="odd kernel"):
+        compute_measures(Trained(params, {}, IMAGE, params), network.logits(params, {}, x), labels)
 
 
 def test_the_path_norm_counts_a_path_through_each_pixel_that_is_pooled():

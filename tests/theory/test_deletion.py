@@ -10,10 +10,8 @@ import pytest
 from helpers.networks import examples_of, small_arrays, small_network
 from scipy.special import softmax
 
-from margin_jax.config import default_config
-from margin_jax.data.dataset import Dataset, make_split
 from margin_jax.errors import InputError
-from margin_jax.experiments.appendix_b import deletion_rows, deletions, interpolable
+from margin_jax.experiments.appendix_b import Deletions, deletion_rows, deletions, interpolable
 from margin_jax.run_folder import tables as columns
 from margin_jax.theory import deletion
 from margin_jax.theory.margins import margins
@@ -145,7 +143,7 @@ def test_the_regression_side_is_the_gradient_of_the_mean_squared_error():
 
 def test_every_deletion_leaves_what_it_says():
     values = np.array([3.0, 1.0, 2.0, 1.0, 5.0])
-    chosen = list(deletions((9, 2, 1), values, seed=0, draws=2))
+    chosen = list(deletions(Deletions((9, 2, 1), seed=0, draws=2), values))
     assert [(f.choice, f.draw, f.removed) for f in chosen] == [("none", 0, 0)] + [
         (choice, draw, count) for count in (1, 2)
         for choice, draw in (("smallest", 0), ("largest", 0), ("random", 0), ("random", 1))]
@@ -170,23 +168,20 @@ def test_dead_units_leave_fewer_examples_to_interpolate():
 def small_run():
     """A convolutional network, its data and its margins."""
     images, labels = small_arrays(30)
-    network, examples, split = small_network(conv="lax"), examples_of(images, labels), make_split(images, labels)
+    network, examples = small_network(conv="lax"), examples_of(images, labels)
     params, _ = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     logits = jax.jit(lambda p: network.logits(p, {}, standardised(examples.images, examples)))(params)
-    return network, params, examples, Dataset("own", split, split, ("a", "b", "c")), np.asarray(
-        margins(logits, examples.labels))
+    return network, params, examples, np.asarray(margins(logits, examples.labels))
 
 
 @functools.cache
 def small_rows():
-    network, params, examples, dataset, values = small_run()
-    config = default_config()
-    config.stability.deletions = (1, 4, 40)
-    return deletion_rows(config, dataset, network, params, {}, examples, values, draws=2)
+    network, params, examples, values = small_run()
+    return deletion_rows(Deletions((1, 4, 40), 0, draws=2), network, params, {}, examples, values, 3)
 
 
 def test_rows_of_a_network_are_those_of_autodiff():
-    network, params, examples, dataset, values = small_run()
+    network, params, examples, values = small_run()
     rows = small_rows()
     assert all(set(row) == set(columns.DELETION) for row in rows)
     equation_5 = [row for row in rows if row["equation"] == 5]
@@ -223,9 +218,9 @@ def test_rows_of_the_regression_vanish_at_an_interpolating_minimum_alone():
 
 @pytest.mark.parametrize("change", [{"batch_norm": True}, {"biases": True}])
 def test_networks_that_are_not_homogeneous_are_refused(change):
-    _, _, examples, dataset, values = small_run()
+    _, _, examples, values = small_run()
     network = small_network(conv="lax", **change)
     params, stats = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     assert not deletion.homogeneous(params, stats) and deletion.homogeneous(small_run()[1], {})
     with pytest.raises(InputError, match="model.batch_norm=False"):
-        deletion_rows(default_config(), dataset, network, params, stats, examples, values)
+        deletion_rows(Deletions((1,), 0), network, params, stats, examples, values, 3)

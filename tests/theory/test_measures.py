@@ -24,7 +24,15 @@ from margin_jax.theory.complexity import (
     spectral_norm,
     two_one_norm,
 )
-from margin_jax.theory.measures import Gammas, log_rhos, loss_excess, margin_measures, raw_margins, tenth_percentile
+from margin_jax.theory.measures import (
+    Gammas,
+    Trained,
+    log_rhos,
+    loss_excess,
+    margin_measures,
+    raw_margins,
+    tenth_percentile,
+)
 
 SHAPE = (6, 5, 3)
 LOWER = {"margin_smallest", "margin_p10", "margin_median", "auc_mean",
@@ -53,7 +61,8 @@ def trained(**kwargs):
 
 
 def compute(**kwargs):
-    return measures.compute_measures(*trained(**kwargs)[:5], SHAPE, pooled_median=0.01)
+    params, initial, stats, logits, labels, _ = trained(**kwargs)
+    return measures.compute_measures(Trained(params, stats, SHAPE, initial), logits, labels, pooled_median=0.01)
 
 
 def test_bartlett_complexity_of_a_linear_network_by_hand():
@@ -142,8 +151,8 @@ def test_scaling_all_weights():
     np.testing.assert_allclose(doubled["frobenius_sum"], 4 * single["frobenius_sum"], rtol=1e-5)
     # Divided by rho, and the spectral complexity by the margin, nothing changes: f(2W; x) = 8 f(W; x).
     assert log_rhos(params).keys() == {"all", "conv"}
-    before = measures.compute_measures(params, params, {}, logits, labels, SHAPE, pooled_median=0.01)
-    after = measures.compute_measures(double, double, {}, outputs(double), labels, SHAPE, pooled_median=0.01)
+    before, after = (measures.compute_measures(Trained(weights, {}, SHAPE, weights), logits, labels, pooled_median=0.01)
+                     for weights, logits in ((params, logits), (double, outputs(double))))
     free = {key for key in before if any(part in key for part in ("over_margin", "margin_", "auc", "excess"))}
     for key in free:
         np.testing.assert_allclose(after[key], before[key], rtol=2e-5, atol=1e-6, err_msg=key)
@@ -152,9 +161,9 @@ def test_scaling_all_weights():
 
 def test_measures_of_batch_norm_are_those_of_the_function():
     params, initial, stats, logits, labels, _ = trained(batch_norm=True)
-    biased = measures.compute_measures(fold_batch_norm(params, stats), fold_batch_norm(initial), {}, logits, labels,
-                                       SHAPE)
-    computed = measures.compute_measures(params, initial, stats, logits, labels, SHAPE)
+    folded = Trained(fold_batch_norm(params, stats), {}, SHAPE, fold_batch_norm(initial))
+    biased = measures.compute_measures(folded, logits, labels)
+    computed = measures.compute_measures(Trained(params, stats, SHAPE, initial), logits, labels)
     kernels = {key for key in computed if key.startswith(("log_", "frobenius", "distance", "relative", "parameter"))}
     assert len(kernels) == 13
     for key in kernels:
@@ -162,7 +171,7 @@ def test_measures_of_batch_norm_are_those_of_the_function():
     # BatchNorm undoes a scale of the kernel before it, but for its epsilon.
     scaled = params | {"conv_0": {"kernel": 30 * params["conv_0"]["kernel"]}}
     moved = stats | {"norm_0": {"mean": 30 * stats["norm_0"]["mean"], "var": 900 * stats["norm_0"]["var"]}}
-    same = measures.compute_measures(scaled, initial, moved, logits, labels, SHAPE)
+    same = measures.compute_measures(Trained(scaled, moved, SHAPE, initial), logits, labels)
     for key in kernels:
         np.testing.assert_allclose(same[key], computed[key], rtol=1e-4)
 
@@ -178,7 +187,7 @@ def test_rho_in_every_mode():
     np.testing.assert_allclose(by_mode["batch_norm"], default, rtol=1e-6)
     eta = raw_margins(logits, labels)
     for given, log_rho in ((None, default), (by_mode["conv"], by_mode["conv"])):
-        computed = measures.compute_measures(params, initial, stats, logits, labels, SHAPE, log_rho=given)
+        computed = measures.compute_measures(Trained(params, stats, SHAPE, initial), logits, labels, log_rho=given)
         value = computed["margin_smallest"]
         np.testing.assert_allclose(value, eta.min() / np.exp(log_rho), rtol=1e-6)
     deep = {f"w{i}": np.full((10, 10), 1e15, np.float32) for i in range(20)}  # rho is 1e320, beyond float64
@@ -249,7 +258,7 @@ def test_every_measure_is_finite_where_it_is_defined(kwargs, undefined):
 
 def test_without_initial_weights_what_needs_them_is_nan():
     params, _, stats, logits, labels, _ = trained()
-    computed = measures.compute_measures(params, None, stats, logits, labels, SHAPE, pooled_median=0.01)
+    computed = measures.compute_measures(Trained(params, stats, SHAPE), logits, labels, pooled_median=0.01)
     assert {key for key, value in computed.items() if math.isnan(value)} == {
         name for name, row in measures.MEASURES.items() if row.needs_initial} == over_margin(
         {"log_spectral_complexity"}) | {"distance_from_init", "relative_distance_from_init"}

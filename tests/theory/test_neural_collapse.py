@@ -13,7 +13,7 @@ from helpers.reference_collapse import NUMBERS, by_hand
 from margin_jax.models.densenet import DenseNetBC
 from margin_jax.models.network import classifier, from_flax
 from margin_jax.parallel import compile_on, row_mesh
-from margin_jax.theory.neural_collapse import class_means, neural_collapse
+from margin_jax.theory.neural_collapse import Classifier, Sample, class_means, neural_collapse
 
 N, BATCH = 23, 7
 
@@ -21,7 +21,8 @@ N, BATCH = 23, 7
 @functools.partial(jax.jit, static_argnames=("piece",))
 def collapse(features, labels, weights, biases=None, where=None, centres=None, piece=7):
     """Of given features: the network is the identity."""
-    return neural_collapse(lambda _, x: x, None, features, labels, weights, biases, where, centres, piece)
+    return neural_collapse(lambda _, x: x, None, Sample(features, labels, where), Classifier(weights, biases), centres,
+                           piece)
 
 
 def example(classes, count=N, width=6, seed=0, noise=1.0):
@@ -107,7 +108,7 @@ def test_what_is_not_defined_is_nan(features, where):
 def test_centres_of_other_examples_judge_nc4():
     features, labels, weights, _ = example(3)
     others = example(3, seed=9, noise=2.0)[0]
-    given = jax.jit(lambda x, y: class_means(lambda _, x: x, None, x, y, 3, piece=7))(features, labels)
+    given = jax.jit(lambda x, y: class_means(lambda _, x: x, None, Sample(x, y), 3, piece=7))(features, labels)
     means = np.stack([features[labels == c].mean(0, dtype=np.float64) for c in range(3)])
     np.testing.assert_allclose(given.means, means, rtol=1e-5)
     nearest = np.argmin(((others[:, None] - means) ** 2).sum(2), 1)
@@ -119,7 +120,8 @@ def test_centres_of_other_examples_judge_nc4():
 def test_devices_that_share_the_rows_give_the_same():
     features, labels, weights, _ = example(3)
     mesh = row_mesh(4)
-    shared = compile_on(lambda x, y, w: neural_collapse(lambda _, x: x, None, x, y, w, piece=7, mesh=mesh), mesh)
+    shared = compile_on(lambda x, y, w: neural_collapse(lambda _, x: x, None, Sample(x, y), Classifier(w), piece=7,
+                                                        mesh=mesh), mesh)
     assert_close(shared(features, labels, weights), collapse(features, labels, weights)._asdict(), rtol=1e-5)
 
 
