@@ -36,7 +36,7 @@ _NAMES = {
     "statistics.ranking": ("spearman", "partial_spearman", "kendall", "sign_error"),
     "statistics.information": ("conditional_mutual_information",),
     "statistics.estimates": ("t_interval", "percentile_interval", "resample"),
-    "statistics.audit": ("audit",),
+    "statistics.audit": ("audit", "Design"),
     # networks, data, training
     "models.network": ("Network", "from_flax", "with_batch_norm"),
     "models.convnet": ("ConvNet", "Geometry"),

@@ -22,7 +22,7 @@ from margin_jax.models.network import BatchStats, Params, geometry_of
 from margin_jax.parallel import map_pieces
 from margin_jax.run_folder import read, tables, write
 from margin_jax.run_folder.tables import KINDS, VARIED, Row
-from margin_jax.statistics.audit import audit
+from margin_jax.statistics.audit import Design, audit
 from margin_jax.theory import norms
 from margin_jax.theory.complexity import network_norms, norm_measures
 from margin_jax.theory.distribution import normalised_margins, overlap, support_set
@@ -225,8 +225,8 @@ def _judge(config: Any, name: str, moment: Compared, measures: tuple[str, ...]) 
     verdicts = audit({key: column[key].astype(np.float64) for key in judged},
                      {key: sign(key.rpartition(":")[2]) for key in judged},
                      {"test_error": column["test_error"], "loss_gap": column["test_loss"] - column["train_loss"]},
-                     {key: column[key] for key in varied}, {key: column[key] for key in (*varied, "train_loss")},
-                     strata, config.sweep.resamples)
+                     Design({key: column[key] for key in varied},
+                            {key: column[key] for key in (*varied, "train_loss")}, strata), config.sweep.resamples)
     return [row | {"moment": name} for row in verdicts], []
 
 

@@ -15,7 +15,7 @@ cmi has no direction: it supports a measure only together with kendall > 0.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,23 @@ ALL = "all"
 Columns = Mapping[str, np.ndarray]
 
 
-def audit(measures: Columns, directions: Mapping[str, int], targets: Columns, hyperparameters: Columns,
-          covariates: Columns, strata: np.ndarray, resamples: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
+class Design(NamedTuple):
+    """What the R networks of an audit differ in.
+
+    Attributes:
+      hyperparameters: names to (R,) of numbers or text, for the sets S of cmi, such as the init std. One that differs
+        in every network, such as a seed used once, leaves nothing to tell: its sets are left out.
+      covariates: names to (R,) float without NaN, for the partial correlations, such as std and train_loss.
+      strata: (R,) of numbers or text within which networks are redrawn, as a rule the init std.
+    """
+
+    hyperparameters: Columns
+    covariates: Columns
+    strata: np.ndarray
+
+
+def audit(measures: Columns, directions: Mapping[str, int], targets: Columns, design: Design, resamples: int = 1000,
+          seed: int = 0) -> list[dict[str, Any]]:
     """Judges every measure by every target, with bootstrap 95% intervals from networks redrawn within their strata.
 
     Networks where a measure or a target is NaN are left out of their rows, and `networks` counts the others. Measures
@@ -42,10 +57,7 @@ def audit(measures: Columns, directions: Mapping[str, int], targets: Columns, hy
       measures: names to (R,) float.
       directions: every measure's name to +1 where larger values claim a lower error, to -1 where a higher.
       targets: names to (R,) float, larger is worse: test error in percent, generalisation gap, losses in nats.
-      hyperparameters: names to (R,) of numbers or text, for the sets S of cmi, such as the init std. One that differs
-        in every network, such as a seed used once, leaves nothing to tell: its sets are left out.
-      covariates: names to (R,) float without NaN, for the partial correlations, such as std and train_loss.
-      strata: (R,) of numbers or text, as a rule the init std.
+      design: what the networks differ in.
       resamples: draws B >= 0; 0 for no intervals.
       seed: of the draws.
 
@@ -57,8 +69,8 @@ def audit(measures: Columns, directions: Mapping[str, int], targets: Columns, hy
       ValueError: columns of different lengths, a direction that is absent or not +1 or -1, a NaN in a covariate, or a
         covariate named "all".
     """
-    _check(measures, directions, targets, hyperparameters, covariates, strata)
-    strata, plans, rows = np.asarray(strata), {}, []
+    _check(measures, directions, targets, design)
+    strata, plans, rows = np.asarray(design.strata), {}, []
     for measure, values in measures.items():
         predicted = -directions[measure] * np.asarray(values, np.float64)
         for target, errors in targets.items():
@@ -66,7 +78,7 @@ def audit(measures: Columns, directions: Mapping[str, int], targets: Columns, hy
             if keep.tobytes() not in plans:
                 plans[keep.tobytes()] = _plan(strata[keep], resamples, seed)
             chosen = [{name: np.asarray(column)[keep] for name, column in columns.items()}
-                      for columns in (hyperparameters, covariates)]
+                      for columns in (design.hyperparameters, design.covariates)]
             judged = _estimates(predicted[keep], np.asarray(errors)[keep], *chosen, plans[keep.tobytes()])
             rows += [dict(zip(COLUMNS, (measure, target, statistic, *estimate), strict=True))
                      for statistic, estimate in judged.items()]
@@ -112,10 +124,9 @@ def _information(by_set: Mapping[tuple[str, ...], np.ndarray], networks: int) ->
     return {"cmi": Estimate(value, low, high, networks), "cmi_corrected": Estimate(unbiased, low, high, networks)}
 
 
-def _check(measures: Columns, directions: Mapping[str, int], targets: Columns, hyperparameters: Columns,
-           covariates: Columns, strata: np.ndarray) -> None:
-    shape = np.shape(strata)
-    for columns in (measures, targets, hyperparameters, covariates):
+def _check(measures: Columns, directions: Mapping[str, int], targets: Columns, design: Design) -> None:
+    shape, covariates = np.shape(design.strata), design.covariates
+    for columns in (measures, targets, design.hyperparameters, covariates):
         for name, column in columns.items():
             if len(shape) != 1 or np.shape(column) != shape:
                 raise ValueError(f"expected columns of one length, one value per network, got {np.shape(column)} for "

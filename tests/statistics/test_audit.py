@@ -21,8 +21,9 @@ def sweep(stds=8, seeds=5, seed=0):
 def judged(columns, measures, directions=None, targets=None, resamples=100, **settings):
     rows = audit.audit(measures, directions or dict.fromkeys(measures, -1),
                        targets or {"test_error": columns["test_error"]},
-                       {name: columns[name] for name in ("std", "seed")},
-                       {name: columns[name] for name in ("std", "train_loss")}, columns["std"], resamples, **settings)
+                       audit.Design({name: columns[name] for name in ("std", "seed")},
+                                    {name: columns[name] for name in ("std", "train_loss")}, columns["std"]),
+                       resamples, **settings)
     return rows, {(row["measure"], row["target"], row["statistic"]): row for row in rows}
 
 
@@ -141,4 +142,4 @@ def test_columns_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="NaN, got one in train_loss"):
         judged({**columns, "train_loss": np.full(40, np.nan)}, {"m": luck})
     with pytest.raises(ValueError, match="not named 'all'"):
-        audit.audit({"m": luck}, {"m": 1}, {"t": luck}, {}, {"all": luck}, columns["std"])
+        audit.audit({"m": luck}, {"m": 1}, {"t": luck}, audit.Design({}, {"all": luck}, columns["std"]))
