@@ -111,8 +111,18 @@ def prepare(batch_size: int, devices: int = 0) -> None:
             os.environ.setdefault("NPROC", "1")
     _use_cpu_devices(count)
     if CACHE_VARIABLE not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        _keep_programs()
+
+
+def _keep_programs() -> None:
+    try:
+        folder = cache_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user with neither HOME nor an entry in the list of users
+        logging.warning("compiled programs are not kept (%s); %s=DIR names a folder for them", error, CACHE_VARIABLE)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 class Share(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from margin_jax.config import validate
 from margin_jax.errors import DivergedError, InputError
 
 flags.disclaim_key_flags()  # --help shows the flags below as those of the script
@@ -23,7 +24,9 @@ def _fail(message: str, status: int) -> None:
 def _parse(argv: list[str]) -> list[str]:
     """Parses flags; a wrong one is explained in a line, an error in a config file itself keeps its traceback."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        _refuse_appended(argv)
+        return rest
     except flags.Error as error:
         _fail(f"error: {error}", 2)
     except OSError as error:  # raised by the first override of a config that could not be loaded
@@ -37,6 +40,15 @@ def _parse(argv: list[str]) -> list[str]:
             str(error).split())
         _fail(f"error: config: {problem}", 2)
     raise AssertionError("not reached")
+
+
+def _refuse_appended(argv: list[str]) -> None:
+    """Refuses a sequence that is given twice, which ml_collections appends where it replaces every other value."""
+    names = [argument.lstrip("-").partition("=")[0] for argument in argv[1:] if argument.startswith("-")]
+    for name in names:
+        if name.startswith("config.") and names.count(name) > 1 and isinstance(flags.FLAGS[name].value, (tuple, list)):
+            _fail(f"error: --{name} is given more than once; write all of its values at once, as in "
+                  f"--{name}='(1, 2)'", 2)
 
 
 def job_flags(example: str) -> tuple[flags.FlagHolder, flags.FlagHolder, flags.FlagHolder]:
@@ -65,15 +77,17 @@ def read_config(holder: flags.FlagHolder) -> Any:
       holder: of `job_flags`.
 
     Returns:
-      The `ml_collections.ConfigDict`.
+      The `ml_collections.ConfigDict`, valid by `config.validate`.
 
     Raises:
-      InputError: the file cannot be read. An error inside the file passes through.
+      InputError: the file cannot be read, or a value cannot be. An error inside the file passes through.
     """
     try:
-        return holder.value
+        config = holder.value
     except OSError as error:
         raise InputError(f"{UNREADABLE} {error}") from error
+    validate(config)
+    return config
 
 
 def run(main: Callable[[list[str]], None]) -> None:

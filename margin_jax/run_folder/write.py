@@ -19,7 +19,7 @@ import filelock
 import numpy as np
 from absl import logging
 
-from margin_jax.config import default_config, flatten
+from margin_jax.config import default_config, flatten, restored, storable
 from margin_jax.errors import InputError
 from margin_jax.run_folder import read, tables
 
@@ -86,6 +86,8 @@ class RunFolder:
 
     def start(self, description: dict[str, Any]) -> None:
         """Writes config.json, with which the folder counts as a run; `description` is what it holds."""
+        if "config" in description:
+            description = description | {"config": storable(description["config"])}
         _write_json(self.path / "config.json", description)
 
     def write_mask(self, **arrays: np.ndarray) -> None:
@@ -157,7 +159,8 @@ def difference(stored: Any, wanted: Any) -> list[str]:
 
     A key that the stored config lacks came with a later version, and had its default before.
     """
-    default, old, new = (json.loads(json.dumps(flatten(config))) for config in (default_config(), stored, wanted))
+    default, old, new = (json.loads(json.dumps(flatten(config))) for config in (default_config(), restored(stored),
+                                                                         wanted))
     old = default | old
     absent = "(absent)"
     return [f"  {key}: {old.get(key, absent)!r} -> {new.get(key, absent)!r}" for key in sorted(old.keys() | new.keys())
