@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from absl import logging
 
 from margin_jax.data.dataset import Dataset, Split
+from margin_jax.machine import user_cache
 
 _FORMAT = 1
 _ABANDONED_SECONDS = 3600.0
@@ -39,7 +39,7 @@ def cache_root(cache_dir: str = "") -> Path:
     chosen = cache_dir or os.environ.get("MARGIN_JAX_CACHE", "")
     if chosen:
         return Path(os.path.expanduser(chosen))
-    return platformdirs.user_cache_path("margin_jax")
+    return user_cache()
 
 
 def cached(read: Callable[[], Dataset], *, reader: str, source: Path, cache_dir: str = "") -> Dataset:

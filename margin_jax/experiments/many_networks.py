@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from margin_jax import backend
+from margin_jax import backend, signals
 from margin_jax.backend import ensemble_mapping
 from margin_jax.data.dataset import Dataset
 from margin_jax.experiments import schedule
@@ -223,9 +223,10 @@ class ManyRun:
         """Trains each network until the stop rule is met or `epochs` are over; the group in host memory."""
         most = np.where(self.over(), self.course.epochs, self.config.epochs)
         masks = np.ones((len(most), self._total), bool)
-        ended = self._group.epochs(self.course, masks, self.config.batch_size, most, self._after_epoch, self._labels,
-                                   margins=self._follow)
-        self.save(ended)
+        with signals.deferred():
+            ended = self._group.epochs(self.course, masks, self.config.batch_size, most, self._after_epoch,
+                                       self._labels, margins=self._follow)
+            self.save(ended)
         return ended
 
     def over(self) -> np.ndarray:
@@ -248,7 +249,7 @@ class ManyRun:
             self.save(now._replace(states=join(now.states, count)))
         if self._report:
             self._report(now, self.progress)
-        return self.over()
+        return self.over() | signals.requested()
 
     def _record(self, now: GroupState, networks: tuple[Params, BatchStats], due: np.ndarray) -> None:
         train = self._group.measure_some(networks, due, labels=self._labels)
