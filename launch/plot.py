@@ -19,13 +19,13 @@ from plots.sweeps import draw as draw_sweeps
 DRAW = {"train": draw_runs.draw, "compress": draw_compress.draw, "sweep": draw_sweeps.draw,
         "stability": draw_stability.draw}
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a run, finished or not.", required=True)
+_WORKDIR = cli.define_folder("workdir", None, "The folder of a run, finished or not.", required=True)
 _FIGURES = flags.DEFINE_list(
     "figures", None, f"Which to draw; default all. Of a training run: {', '.join(draw_runs.FIGURES)}, and "
     f"where its config or this names them {', '.join(draw_runs.EXTRA)}; of a "
     "compression, by its mode: fig04, fig04_last20, fig05, fig10, table1; of a sweep: "
     f"{', '.join(draw_sweeps.FIGURES)}; of a replace-one experiment: {', '.join(draw_stability.FIGURES)}.")
-_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where pictures are found, if not where the config says.")
+_DATA_DIR = cli.define_folder("data_dir", "", "Where pictures are found, if not where the config says.")
 _NETWORKS = flags.DEFINE_list("networks", None, "Numbers of the two networks that fig06 of a sweep shows; default the "
                               "first two separated ones that differ in nothing but their seed.")
 

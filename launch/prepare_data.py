@@ -12,7 +12,7 @@ from margin_jax import cli
 from margin_jax.data.cache import expanded
 from margin_jax.data.prepare import CIFAR10_MD5, CIFAR10_URL, prepare_cifar10
 
-_DIR = flags.DEFINE_string("dir", None, "The folder to put cifar-10-batches-bin in; needs about 350 MB.", required=True)
+_DIR = cli.define_folder("dir", None, "The folder to put cifar-10-batches-bin in; needs about 350 MB.", required=True)
 _URL = flags.DEFINE_string("url", CIFAR10_URL, "Where the archive is fetched from.")
 _MD5 = flags.DEFINE_string("md5", CIFAR10_MD5, "The MD5 that the archive must have.")
 

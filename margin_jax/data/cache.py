@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from absl import logging
 
 from margin_jax.data.dataset import Dataset, Split
 from margin_jax.errors import InputError
+from margin_jax.machine import user_cache
 
 _FORMAT = 2  # 1 had no checksum of headers and of meta.json
 _ABANDONED_SECONDS = 3600.0
@@ -61,13 +61,7 @@ def cache_root(cache_dir: str = "") -> Path:
     chosen = cache_dir or os.environ.get("MARGIN_JAX_CACHE", "")
     if chosen:
         return expanded(chosen)
-    try:
-        root = platformdirs.user_cache_path("margin_jax")
-    except RuntimeError:  # in a container whose user has neither HOME nor an entry in the list of users
-        root = Path("~")
-    if str(root).startswith("~"):  # earlier versions of platformdirs
-        raise InputError("this user has no home folder for the cache; set MARGIN_JAX_CACHE or config.data.cache_dir")
-    return root
+    return user_cache()
 
 
 def cached(read: Callable[[], Dataset], *, reader: str, source: Path, cache_dir: str = "") -> Dataset:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from margin_jax import backend
+from margin_jax import backend, signals
 from margin_jax.backend import ensemble_mapping
 from margin_jax.data.dataset import Dataset
 from margin_jax.experiments import schedule
@@ -234,9 +234,10 @@ class ManyRun:
     def run(self) -> GroupState:
         """Trains each network until the stop rule is met or `epochs` are over; the group in host memory."""
         most = np.where(self.over(), self.course.epochs, self.config.epochs)
-        ended = self._group.epochs(self.course, self._sets, self.config.batch_size, most, self._after_epoch,
-                                   margins=self._observers.dynamics)
-        self.save(ended)
+        with signals.deferred():
+            ended = self._group.epochs(self.course, self._sets, self.config.batch_size, most, self._after_epoch,
+                                       margins=self._observers.dynamics)
+            self.save(ended)
         return ended
 
     def over(self) -> np.ndarray:
@@ -259,7 +260,7 @@ class ManyRun:
             self.save(now._replace(states=join(now.states, count)))
         if self._observers.report:
             self._observers.report(now, self.progress)
-        return self.over()
+        return self.over() | signals.requested()
 
     def _record(self, now: GroupState, networks: Networks, due: np.ndarray) -> None:
         observe = self._observers.record

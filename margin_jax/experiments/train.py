@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from margin_jax import signals
 from margin_jax.data.dataset import Dataset
 from margin_jax.errors import DivergedError, InputError
 from margin_jax.experiments import recording, schedule
@@ -237,13 +238,18 @@ class TrainRun:
         self.save(force=separated or (removed and self.config.compress.mode == "immediate"))
 
     def run(self) -> dict[str, Any]:
-        """Trains to the end and closes the run; returns what summary.json holds."""
+        """Trains to the end and closes the run; returns what summary.json holds.
+
+        Raises:
+          Interrupted: a signal asked to stop, and the state is saved.
+        """
         total = schedule.most_epochs(self.config, self.snapshot.progress)
         started = time.monotonic() - float(self.snapshot.progress.seconds)
-        with Reporter(total, self.epoch, self.config.log_every_seconds) as reporter:
-            while not schedule.phase_over(self.config, self.epoch, self.snapshot.progress):
-                self.advance(reporter, started)
-        self.save(force=True)
+        with signals.deferred():
+            with Reporter(total, self.epoch, self.config.log_every_seconds) as reporter:
+                while not (signals.requested() or schedule.phase_over(self.config, self.epoch, self.snapshot.progress)):
+                    self.advance(reporter, started)
+            self.save(force=True)
         summary = self._summary("finished")
         self.folder.finish(summary)
         return summary

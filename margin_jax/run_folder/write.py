@@ -15,13 +15,12 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import filelock
 import numpy as np
 from absl import logging
 
 from margin_jax.config import default_config, flatten, restored, storable
-from margin_jax.errors import InputError
-from margin_jax.run_folder import read, tables
+from margin_jax.errors import InputError, OverError
+from margin_jax.run_folder import lock, read, tables
 
 
 def _replace(path: pathlib.Path, write: Any) -> None:
@@ -70,11 +69,7 @@ class RunFolder:
         self.path = pathlib.Path(workdir).absolute()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(self.path / ".lock")
-            self._lock.acquire(timeout=wait, poll_interval=0.1)
-        except filelock.Timeout as error:
-            raise InputError(f"another process is running in {self.path}; wait for it or choose another "
-                             "--workdir") from error
+            self._lock = lock.acquire(self.path / ".lock", wait)
         except OSError as error:
             raise InputError(f"cannot write to {self.path} ({error.strerror}); choose another --workdir") from error
 
@@ -204,12 +199,12 @@ def inspect(workdir: str | pathlib.Path, config: Any) -> bool:
     """Says whether a work folder holds a run to continue; arguments and errors as of `state_of`.
 
     Raises:
-      InputError: also for a run that is over.
+      OverError: a run that is over.
     """
     state = state_of(workdir, config)
     if state == OVER:
         status = read.read_json(workdir, "summary.json")["status"]
-        raise InputError(f"{pathlib.Path(workdir).absolute()} holds a run that is over ({status}), which is never "
+        raise OverError(f"{pathlib.Path(workdir).absolute()} holds a run that is over ({status}), which is never "
                          "overwritten; choose another --workdir")
     return state == OPEN
 
