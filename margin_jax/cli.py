@@ -38,9 +38,9 @@ def _unknown_keys(argv: list[str]) -> None:
              if override]
     for name in names:
         if name not in default and name not in sections:
-            last = {key.rpartition(".")[2]: key for key in default}
-            close = nearest(name, default) if "." in name or name.replace("-", "_") in default else last[
-                nearest(name, last)]
+            by_length = sorted(default, key=lambda key: key.count("."), reverse=True)  # of two the one in no section
+            last = {key.rpartition(".")[2]: key for key in by_length}
+            close = nearest(name, default) if "." in name else last[nearest(name, last)]
             _fail(f"error: config: there is no key {name!r}; the nearest is {close!r}", 2)
 
 

@@ -36,6 +36,13 @@ def test_train_writes_a_run_and_its_figures(arguments, tmp_path):
     assert all(str(tmp_path / "run" / "figures" / name) in done.stdout for name in figures)
     assert "epoch 1/32  loss" in done.stderr and "data separated at the end of epoch" in done.stderr
     assert "Traceback" not in done.stderr and "I1" not in done.stderr[:2]
+    (tmp_path / "run" / "figures" / "curves.pdf").unlink()
+    kept = tmp_path / "run" / "figures" / "errors.png"
+    kept.write_bytes(b"changed by its user")
+    missing = launch("train.py", *arguments, f"--workdir={tmp_path / 'run'}")
+    assert missing.returncode == 0 and "a run that is over" in missing.stdout, missing.stderr
+    assert missing.stdout.splitlines()[1:] == [str(tmp_path / "run" / "figures" / "curves.pdf")]
+    assert kept.read_bytes() == b"changed by its user"
     again = launch("train.py", *arguments, f"--workdir={tmp_path / 'run'}")
     assert again.returncode == 2 and "never overwritten" in again.stderr and "Traceback" not in again.stderr
 
@@ -49,16 +56,24 @@ def test_compress_writes_its_tables_and_its_figure(arguments, tmp_path):
     drawn = (tmp_path / "run" / "figures" / "fig05.png").read_bytes()
     assert launch("plot.py", f"--workdir={tmp_path / 'run'}").returncode == 0
     assert (tmp_path / "run" / "figures" / "fig05.png").read_bytes() == drawn
+    (tmp_path / "run" / "figures" / "fig05.png").unlink()
+    again = launch("compress.py", *arguments)
+    assert again.returncode == 0 and again.stdout.endswith(f"{tmp_path / 'run' / 'figures' / 'fig05.png'}\n")
+    assert (tmp_path / "run" / "figures" / "fig05.png").read_bytes() == drawn
 
 
 @pytest.mark.parametrize("script,extra,message", [
     ("train.py", "--config.epochs=many", "epochs"),
     ("train.py", "--config.batchsize=3", "there is no key 'batchsize'; the nearest is 'batch_size'"),
+    ("train.py", "--config.batch-size=3", "there is no key 'batch-size'; the nearest is 'batch_size'"),
+    ("train.py", "--config.modl.widths=3", "there is no key 'modl.widths'; the nearest is 'model.widths'"),
+    ("sweep.py", "--coordinator=host --process_count=2 --process_id=0", "expected --coordinator=HOST:PORT"),
+    ("sweep.py", "--coordinator=host:99999 --process_count=2 --process_id=0", "expected --coordinator=HOST:PORT"),
     ("stability.py", "--config=configs/nothing.py", "give a file such as configs/quickstart.py"),
     ("compress.py", "--workdir=/proc/nothing", "choose another --workdir"),
     ("sweep.py", "epochs=3", "expected flags only"),
 ])
 def test_mistakes_on_the_command_line_are_explained(arguments, tmp_path, script, extra, message):
-    done = launch(script, *arguments, f"--workdir={tmp_path / 'run'}", extra)
+    done = launch(script, *arguments, f"--workdir={tmp_path / 'run'}", *extra.split())
     assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not (tmp_path / "run").exists()
