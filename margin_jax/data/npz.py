@@ -175,7 +175,10 @@ def _split(arrays: dict[str, np.ndarray], split_name: str, file: Path) -> Split:
             images = images.astype(np.float32)
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim == 4 and _channels_first(images.shape):
+    if images.ndim != 4:
+        raise InputError(f"{split_name}_images in {file} must have four axes (N, H, W, C), got shape {images.shape}; "
+                         "grey pictures may have three (N, H, W)")
+    if _channels_first(images.shape):
         raise InputError(f"{split_name}_images in {file} must be (N, H, W, C), got shape {images.shape}, which looks "
                          f"like (N, C, H, W); use {split_name}_images.transpose(0, 2, 3, 1)")
     for name, array in (("labels", labels), ("ids", ids)):
