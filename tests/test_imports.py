@@ -17,8 +17,11 @@ MAY_IMPORT = {
     "theory": {"models", "parallel"},
     "training": {"theory", "models", *GROUND},
     "config": {"theory", "models", "data", "training.state"},  # names of choices
-    "run_folder.tables": set(), "run_folder.read": {"run_folder.tables"},
-    "run_folder.write": {"run_folder.tables", "run_folder.read", "config"}, "run_folder.checkpoint": set(),
+    "run_folder.checksums": set(), "run_folder.tables": {"run_folder.checksums"},
+    "run_folder.read": {"run_folder.tables", "run_folder.checksums"},
+    "run_folder.check": {"run_folder.tables", "run_folder.read", "run_folder.checksums"},
+    "run_folder.write": {"run_folder.tables", "run_folder.read", "run_folder.checksums", "config"},
+    "run_folder.checkpoint": {"run_folder.read", "run_folder.checksums"},
     "experiments": {"run_folder", "config", "training", "theory", "models", "statistics", "data", *GROUND},
     "bench": {"run_folder", "config", "training", "theory", "models", "statistics", "data", "experiments", *GROUND},
     "cli": {"config"},
