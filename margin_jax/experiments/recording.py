@@ -142,7 +142,7 @@ def summarise_run(config: Any, workdir: pathlib.Path, progress: Progress, status
 
     Returns:
       A dictionary for JSON; the final numbers are those of the last epoch, never of a best one. `distribution` is that
-      of the last kept margins, None where none were kept.
+      of the last kept margins, None where none were kept or rho is 0.
     """
     metrics = read.read_metrics(workdir)
     separation, removal = int(progress.separation_epoch), int(progress.removal_epoch)
@@ -161,7 +161,9 @@ def summarise_run(config: Any, workdir: pathlib.Path, progress: Progress, status
     }
     # A run that diverged early may have records and no margins of any.
     stored = read.assembled(workdir) if metrics["epoch"].size else None
-    if stored is not None:
+    if stored is not None and not stored.rho[-1] > 0:
+        summary["warnings"].append(f"the margins have no distribution: rho is {stored.rho[-1]:g}")
+    elif stored is not None:
         final = np.asarray(stored.margins[-1])
         summary["distribution"] = describe_distribution(final, float(stored.rho[-1]), config.gamma)
         summary["warnings"] += [row["warning"] for row in summary["distribution"]["gammas"] if row["warning"]]

@@ -51,7 +51,7 @@ class _ArraysHandler(ocp.CheckpointHandler):
 def _read_arrays(folder: pathlib.Path, like: Any) -> Any:
     names = list(named_leaves(like))
     try:
-        with np.load(folder / ARRAYS) as file:
+        with open(folder / ARRAYS, "rb") as opened, np.load(opened) as file:
             stored = dict(file)
     except read.NOT_NPZ as error:
         raise damaged(folder / ARRAYS, error) from error
@@ -186,6 +186,7 @@ class Checkpoints:
                 self._drop(epochs[:len(messages)], messages, f"going on from the checkpoint before, of epoch {epoch}")
                 return restored
             messages.append(broken)
+            recorded = True  # up to this checkpoint, which itself is whole
         if recorded:
             message = messages[0] if messages else f"{self._root} has lost its checkpoints"
             raise DamagedError(f"{message}; no checkpoint is left to go on from, and beginning anew would lose the "

@@ -133,7 +133,7 @@ def read_manifest(folder: pathlib.Path) -> Listed:
 def write_manifest(folder: pathlib.Path, listed: Listed, durable: bool = False) -> None:
     """Writes manifest.json anew."""
     files = json.loads(json.dumps(dict(sorted(listed.items()))))
-    text = json.dumps({"schema": SCHEMA, "crc32": _manifest_sum(files), "files": files}, indent=1) + "\n"
+    text = json.dumps({"crc32": _manifest_sum(files), "files": files}, indent=1) + "\n"
     replace(folder / MANIFEST, lambda file: file.write(text.encode()), durable)
 
 

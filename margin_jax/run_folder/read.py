@@ -70,8 +70,8 @@ def read_json(workdir: str | pathlib.Path, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise damaged(path, "it holds no dictionary")
     if name == "config.json":
-        if not {"config", "data"} <= content.keys():
-            raise damaged(path, "it has no config or no data")
+        if "config" not in content:
+            raise damaged(path, "it has no config")
         if content.get("schema", 1) not in range(1, checksums.SCHEMA + 1):
             raise InputError(f"{path.parent} was written by margin_jax "
                              f"{content.get('versions', {}).get('margin_jax', 'of a later version')}, which reads it; "
@@ -134,16 +134,16 @@ def read_margins(workdir: str | pathlib.Path) -> Margins:
     """
     workdir = pathlib.Path(workdir)
     path = workdir / "margins.npz"
+    checksums.check_absent(path)
     partial = None if path.is_file() else _read_partial(workdir)
     if partial is not None:
         return partial
     if not path.is_file():  # looked for again: a run that ended meanwhile has put it in the place of PARTIAL
-        checksums.check_absent(path)
         raise InputError(f"{workdir} has no recorded epoch: the run has just started, or diverged before its first one "
                          "with margins")
     checksums.check_file(path)
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as opened, np.load(opened) as file:
             whole = {name: file[name] for name in Margins._fields if name != "margins"}
         return Margins(**whole, margins=mapped(path, "margins"))
     except NOT_NPZ as error:
@@ -184,7 +184,7 @@ def mapped(path: pathlib.Path, name: str) -> np.ndarray:
         if member.compress_type == zipfile.ZIP_STORED and np.lib.format.read_magic(file) == (1, 0):
             shape, by_column, kind = np.lib.format.read_array_header_1_0(file)
             return np.memmap(path, kind, "r", file.tell(), shape, "F" if by_column else "C")
-    with np.load(path) as loaded:
+    with open(path, "rb") as file, np.load(file) as loaded:
         return loaded[name]
 
 
@@ -315,9 +315,14 @@ def read_run(workdir: str | pathlib.Path) -> Recorded:
         raise InputError(f"mask.npz and margins.npz of {workdir} list different ids: the files are not of one run")
     checksums.check_absent(workdir / "summary.json")
     summary = read_json(workdir, "summary.json") if (workdir / "summary.json").is_file() else None
-    names = tuple(str(name) for name in description["data"]["class_names"])
-    return Recorded(workdir, description["config"], names, metrics, margins, mask, _separation(summary, metrics),
-                    _removals(summary, mask), bool(summary) and summary["status"] == "diverged")
+    if not np.isin(margins.epochs, metrics["epoch"]).all():
+        raise InputError(f"metrics.csv of {workdir} lacks epochs of margins.npz: the files are not of one run")
+    try:
+        names = tuple(str(name) for name in description["data"]["class_names"])
+        return Recorded(workdir, description["config"], names, metrics, margins, mask, _separation(summary, metrics),
+                        _removals(summary, mask), bool(summary) and summary["status"] == "diverged")
+    except (KeyError, TypeError) as error:
+        raise InputError(f"config.json or summary.json of {workdir} lacks {error}; {checksums.ADVICE}") from error
 
 
 def _separation(summary: dict[str, Any] | None, metrics: dict[str, np.ndarray]) -> int | None:

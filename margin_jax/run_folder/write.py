@@ -139,9 +139,10 @@ class RunFolder:
         return dict(self._sums)
 
     def recorded(self) -> int:
-        """How many epochs metrics.csv has, whole or damaged."""
-        path = self.path / "metrics.csv"
-        return max(path.read_bytes().count(b"\n") - 1, 0) if path.is_file() else 0
+        """How many epochs are recorded at least, whole or damaged."""
+        path, partial = self.path / "metrics.csv", self.path / PARTIAL
+        margins = (self.path / "margins.npz").is_file() or (partial.is_file() and partial.stat().st_size > 0)
+        return max(int(margins), path.read_bytes().count(b"\n") - 1 if path.is_file() else 0)
 
     def write_table(self, name: str, rows: list[dict[str, Any]], columns: tuple[str, ...] = ()) -> None:
         """Writes a table anew, with the columns of `tables.COLUMNS` or others; absent keys and NaN give empty cells."""
