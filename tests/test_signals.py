@@ -18,11 +18,15 @@ WALL_TIME = "seconds"
 
 
 def start(script, *arguments):
+    return start_python(ROOT / "launch" / script, *map(str, arguments))
+
+
+def start_python(*arguments):
     # Jobs in the background of a shell without job control ignore Ctrl-C, and so would their children.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return subprocess.Popen([sys.executable, ROOT / "launch" / script, *map(str, arguments)], cwd=ROOT, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENV)
+        return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, env=ENV)
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -134,9 +138,7 @@ with signals.deferred():
 
 
 def start_long(grace):
-    return subprocess.Popen([sys.executable, "-c", LONG, str(grace)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env=ENV,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    return start_python("-c", LONG, str(grace))
 
 
 @pytest.mark.parametrize("number", STATUS)

@@ -199,11 +199,15 @@ class Observers(NamedTuple):
       record: is given every record; without it nothing is measured on the test set.
       report: is told after every epoch how far the networks are.
       dynamics: whether what each epoch saw of every example is kept, for the rules that need it.
+      marks: gives what a checkpoint is to say of the records, as of `Checkpoints.save`.
+      recorded: whether there are records, which beginning anew would lose.
     """
 
     record: Callable[[Measured], None] | None = None
     report: Callable[[GroupState, list[Progress]], None] | None = None
     dynamics: bool = False
+    marks: Callable[[], dict[str, Any]] = dict
+    recorded: bool = False
 
 
 class ManyRun:
@@ -211,7 +215,7 @@ class ManyRun:
 
     def __init__(self, config: Any, group: Group, checkpoints: Checkpoints, begun: GroupState, sets: TrainingSets,
                  observers: Observers) -> None:
-        """Starts from `begun`, or from the newest checkpoint of an interrupted job.
+        """Starts from `begun`, or from the newest checkpoint of an interrupted job that is whole.
 
         Args:
           config: of the networks, which differ in nothing that it decides.
@@ -227,9 +231,11 @@ class ManyRun:
         self.progress = [schedule.fresh(total, config.stop.smallest) for _ in range(count)]
         self.dynamics: Dynamics = jax.tree.map(lambda leaf: np.stack([leaf] * (count if follow else 1)),
                                                fresh_dynamics(total if follow else 1))
-        if checkpoints.latest_epoch() is not None:
-            self.course, self.progress, self.dynamics = checkpoints.restore(
-                (self.course, self.progress, self.dynamics))
+        # The records of an interrupted job up to its checkpoint; None where it begins anew.
+        self.marks: dict[str, Any] | None = None
+        restored = checkpoints.newest((self.course, self.progress, self.dynamics), observers.recorded)
+        if restored is not None:
+            (self.course, self.progress, self.dynamics), self.marks = restored
 
     def run(self) -> GroupState:
         """Trains each network until the stop rule is met or `epochs` are over; the group in host memory."""
@@ -277,7 +283,8 @@ class ManyRun:
     def save(self, now: GroupState) -> None:
         """Writes a checkpoint; `now` is in host memory."""
         self.course = now
-        self._checkpoints.save(int(now.epochs.sum()), (now, self.progress, self.dynamics))
+        self._checkpoints.save(int(now.epochs.sum()), (now, self.progress, self.dynamics),
+                               records=self._observers.marks())
 
 
 SHARE = 0.7  # of the free memory: XLA needs room for copies, and its allocator leaves gaps

@@ -141,7 +141,8 @@ def summarise_run(config: Any, workdir: pathlib.Path, progress: Progress, status
       diverged: epoch, step and last good checkpoint of a run that diverged.
 
     Returns:
-      A dictionary for JSON; the final numbers are those of the last epoch, never of a best one.
+      A dictionary for JSON; the final numbers are those of the last epoch, never of a best one. `distribution` is that
+      of the last kept margins, None where none were kept or rho is 0.
     """
     metrics = read.read_metrics(workdir)
     separation, removal = int(progress.separation_epoch), int(progress.removal_epoch)
@@ -158,8 +159,11 @@ def summarise_run(config: Any, workdir: pathlib.Path, progress: Progress, status
         "distribution": None,
         "warnings": [],
     }
-    if metrics["epoch"].size:
-        stored = read.read_margins(workdir)
+    # A run that diverged early may have records and no margins of any.
+    stored = read.assembled(workdir) if metrics["epoch"].size else None
+    if stored is not None and not stored.rho[-1] > 0:
+        summary["warnings"].append(f"the margins have no distribution: rho is {stored.rho[-1]:g}")
+    elif stored is not None:
         final = np.asarray(stored.margins[-1])
         summary["distribution"] = describe_distribution(final, float(stored.rho[-1]), config.gamma)
         summary["warnings"] += [row["warning"] for row in summary["distribution"]["gammas"] if row["warning"]]

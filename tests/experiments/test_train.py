@@ -31,7 +31,8 @@ def test_the_run_folder_holds_what_the_design_says(data, tmp_path):
     summary = train(config, tmp_path / "run")
     assert json.dumps(config.to_dict()) == given
     names = {p.name for p in (tmp_path / "run").iterdir()}
-    assert names == {"config.json", "metrics.csv", "margins.npz", "mask.npz", "checkpoints", "summary.json", ".lock"}
+    assert names == {"config.json", "metrics.csv", "margins.npz", "mask.npz", "checkpoints", "summary.json", ".lock",
+                     "manifest.json"}
     metrics, stored, mask = (read(tmp_path / "run") for read in (records.read_metrics, records.read_margins,
                                                                 records.read_mask))
     assert metrics["epoch"].tolist() == [1, 2, 3, 4, 5, 6] and metrics["kept"].tolist() == [30] * 4 + [5] * 2
