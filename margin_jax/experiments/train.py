@@ -224,6 +224,7 @@ class TrainRun:
     def save(self, force: bool) -> None:
         """Writes a checkpoint if one is due."""
         if force or time.monotonic() - self._saved_at >= self.config.checkpoint_seconds:
+            self.folder.check()
             self.checkpoints.save(self.epoch, self.snapshot)
             self._saved_at = time.monotonic()
 

@@ -56,6 +56,11 @@ def _cut(path: pathlib.Path, columns: tuple[str, ...], epoch: int) -> None:
     _replace(path, lambda file: file.write("".join([",".join(columns) + "\n", *kept]).encode()))
 
 
+def _existing(path: str, flags: int) -> int:
+    """Opens a file to append to, and makes none: in the place of a removed one it would hold the last rows alone."""
+    return os.open(path, flags & ~os.O_CREAT)
+
+
 class RunFolder:
     """An open run folder, locked against a second process; use as a context manager."""
 
@@ -82,6 +87,10 @@ class RunFolder:
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
 
+    def check(self) -> None:
+        """Raises FileNotFoundError if somebody has removed or moved the folder: no part of a run is written anew."""
+        self._lock.check()
+
     def start(self, description: dict[str, Any]) -> None:
         """Writes config.json, with which the folder counts as a run; `description` is what it holds."""
         _write_json(self.path / "config.json", description)
@@ -92,14 +101,16 @@ class RunFolder:
 
     def record(self, row: dict[str, float], margins: np.ndarray | None) -> None:
         """Appends one recorded epoch: a row of metrics.csv and, where they are kept, the raw margins (N,) float32."""
+        self.check()
         if margins is not None:
             with open(self.path / read.PARTIAL, "ab") as file:
                 file.write(np.int32(row["epoch"]).tobytes() + np.ascontiguousarray(margins, np.float32).tobytes())
-        with open(self.path / "metrics.csv", "a", encoding="utf-8", newline="") as file:
+        with open(self.path / "metrics.csv", "a", encoding="utf-8", newline="", opener=_existing) as file:
             csv.DictWriter(file, read.METRICS, lineterminator="\n").writerow(row)
 
     def append(self, name: str, row: dict[str, Any]) -> None:
         """Appends a row to the table `name` of `tables.COLUMNS`, which `rewind` cuts back by its column "epoch"."""
+        self.check()
         path = self.path / name
         with open(path, "a", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, tables.COLUMNS[name], lineterminator="\n")
@@ -118,6 +129,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a file of the folder anew."""
+        self.check()
         _replace(self.path / name, lambda file: file.write(text.encode()))
 
     def rewind(self, epoch: int, count: int) -> None:
