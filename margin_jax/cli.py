@@ -160,7 +160,9 @@ def _explain(error: Exception) -> None:
         if problem := backend.platform_problem(error):
             _fail(f"error: {problem}", 2)
     if problem := storage_problem(error):
-        _fail(f"error: {problem}. What was saved before is whole; then {signals.GO_ON}", 1)
+        if "workdir" in flags.FLAGS and flags.FLAGS["workdir"].value not in problem:
+            problem = f"{flags.FLAGS['workdir'].value}: {problem}"
+        _fail(f"error: {problem}", 1)
 
 
 def run(main: Callable[[list[str]], None]) -> None:

@@ -8,9 +8,15 @@ import platformdirs
 
 from margin_jax.errors import InputError
 
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_WHOLE = "what was saved before is whole, and the same command goes on once"
+_ADVICE = {
+    (errno.ENOSPC, errno.EDQUOT): f"{_WHOLE} there is room",
+    (errno.EFBIG,): f"{_WHOLE} files may be larger (ulimit -f)",
+    (errno.EACCES, errno.EPERM, errno.EROFS): f"{_WHOLE} it may write there",
+    (errno.ENOENT, errno.ENOTDIR, errno.ESTALE): "it was there before: bring it back as it was, or use a new --workdir",
+    (errno.EIO,): f"{_WHOLE} the disk works",
+}
 
 
 def user_cache() -> pathlib.Path:
@@ -117,17 +123,12 @@ def storage_problem(error: BaseException) -> str:
     """
     for cause in _causes(error):
         number = cause.errno if isinstance(cause, OSError) else next(
-            (n for n in (*_FULL, *_NO_RIGHT, *_GONE, errno.EIO) if os.strerror(n) in str(cause)), None)
+            (n for numbers in _ADVICE for n in numbers if os.strerror(n) in str(cause)), None)
         if number is None:
             continue
-        place = getattr(cause, "filename", None) or getattr(cause, "filename2", None)
-        where = f"{place}: " if place else ""
-        for numbers, advice in ((_FULL, "make room"), (_NO_RIGHT, "give the right back"),
-                                (_GONE, "bring the folder back, or begin in a new --workdir")):
-            if number in numbers:
-                return f"{where}{os.strerror(number)}; {advice}"
-        if isinstance(cause, OSError):
-            return f"{where}{cause.strerror or cause}"
+        place = getattr(cause, "filename", None)
+        advice = next((text for numbers, text in _ADVICE.items() if number in numbers), "what was saved is whole")
+        return f"{f'{place}: ' if place else ''}{os.strerror(number)}; {advice}"
     return ""
 
 

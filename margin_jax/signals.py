@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from typing import Any
 
 GRACE = 10.0  # seconds that an epoch may still take
+# `timeout` and batch systems signal a process, and then its group with it: within so many seconds that is one request.
+_SAME = 0.1
 GO_ON = "the same command goes on"
 
 
@@ -47,6 +49,7 @@ class _Watch:
         self.number = 0  # of the first signal
         self._lock = threading.RLock()  # a handler may run while its own thread counts
         self._seen = {"thread": 0, "handler": 0}
+        self._first_at = 0.0
         self._loops = 0
         self._handled: list[int] = []
 
@@ -78,9 +81,11 @@ class _Watch:
             self._seen[way] += 1
             if max(self._seen.values()) == before:  # the other way of the same signal
                 return
+            if before and time.monotonic() - self._first_at < _SAME:
+                return
             if before or not self._loops:
                 leave(128 + number, f"{'ended' if before else 'stopped'} by {_name(number)}; {GO_ON}")
-            self.number = number
+            self.number, self._first_at = number, time.monotonic()
         say(f"{_name(number)}: saving after the epoch under way, within {self.grace:g} s; once more ends at once")
         threading.Thread(target=self._limit, args=(number,), name="grace", daemon=True).start()
 

@@ -33,7 +33,32 @@ def _no_locks(path: pathlib.Path, error: OSError) -> InputError:
                       "Lustre: -o flock)")
 
 
-def acquire(path: pathlib.Path, wait: float) -> filelock.BaseFileLock:
+class HeldLock:
+    """A lock that this process holds, until `release`."""
+
+    def __init__(self, lock: filelock.BaseFileLock, path: pathlib.Path) -> None:
+        """`lock` is acquired, with the file `path`."""
+        self._lock, self._path, self._identity = lock, path, _identity(path)
+
+    def check(self) -> None:
+        """Raises FileNotFoundError if the lock's folder is no longer that of the run: removed, moved or made anew."""
+        if _identity(self._path) != self._identity:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path.parent))
+
+    def release(self) -> None:
+        """Gives the lock back."""
+        self._lock.release()
+
+
+def _identity(path: pathlib.Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def acquire(path: pathlib.Path, wait: float) -> HeldLock:
     """Takes a lock.
 
     Args:
@@ -56,4 +81,4 @@ def acquire(path: pathlib.Path, wait: float) -> filelock.BaseFileLock:
         if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
             raise _no_locks(path, error) from error
         raise
-    return lock
+    return HeldLock(lock, path)

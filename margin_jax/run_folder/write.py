@@ -49,6 +49,11 @@ def _kept_lines(path: pathlib.Path, columns: tuple[str, ...], epoch: int) -> byt
     return "".join([",".join(columns) + "\n", *kept]).encode()
 
 
+def _existing(path: str, flags: int) -> int:
+    """Opens a file to append to, and makes none: in the place of a removed one it would hold the last rows alone."""
+    return os.open(path, flags & ~os.O_CREAT)
+
+
 class RunFolder:
     """An open run folder, locked against a second process; use as a context manager."""
 
@@ -94,6 +99,10 @@ class RunFolder:
         listed[name] = [sum_of(data)]
         checksums.write_manifest(self.path, listed)
 
+    def check(self) -> None:
+        """Raises FileNotFoundError if somebody has removed or moved the folder: no part of a run is written anew."""
+        self._lock.check()
+
     def start(self, description: dict[str, Any]) -> None:
         """Writes config.json, with which the folder counts as a run; `description` is what it holds."""
         if "config" in description:
@@ -109,13 +118,14 @@ class RunFolder:
     def _append(self, name: str, data: bytes) -> None:
         path = self.path / name
         before = self._sums.get(name) or (sum_of_file(path) if path.is_file() else Sum(0, sum_of(b"").crc))
-        with open(path, "ab") as file:
+        with open(path, "ab", opener=_existing if before.size else None) as file:
             file.write(data)
         self._sums[name] = checksums.extended(before, data)
         self._unsynced.add(name)
 
     def record(self, row: dict[str, float], margins: np.ndarray | None) -> None:
         """Appends one recorded epoch: a row of metrics.csv and, where they are kept, the raw margins (N,) float32."""
+        self.check()
         if margins is not None:
             epoch, values = np.int32(row["epoch"]), np.ascontiguousarray(margins, np.float32)
             self._append(PARTIAL, epoch.tobytes() + values.tobytes())
@@ -123,6 +133,7 @@ class RunFolder:
 
     def append(self, name: str, row: dict[str, Any]) -> None:
         """Appends a row to the table `name` of `tables.COLUMNS`, which `rewind` cuts back by its column "epoch"."""
+        self.check()
         columns, path = tables.COLUMNS[name], self.path / name
         header = b"" if path.is_file() and path.stat().st_size else ",".join(columns).encode() + b"\n"
         self._append(name, header + _line(columns, row))
@@ -152,6 +163,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a file of the folder anew."""
+        self.check()
         self._put(name, text.encode())
 
     def rewind(self, epoch: int, count: int, marks: dict[str, Any] | None = None) -> None:
