@@ -48,6 +48,9 @@ def metrics_row(epoch: int, train: Evaluation, test: Evaluation, mask: np.ndarra
       Errors in percent (margin not > 0), losses in nats, margins normalised; keys as `run_folder.read.METRICS`.
     """
     margins = np.asarray(train.margins, np.float64)[mask]
+    with np.errstate(divide="ignore", invalid="ignore"):  # rho may be 0; then neither is a number
+        smallest, mean = (float(normalised_margins(value, rho)) for value in (
+            distribution.smallest(margins), auc_mean(margins)))
     return {
         "epoch": epoch,
         "train_loss": float(np.asarray(train.losses, np.float64)[mask].mean()),
@@ -55,8 +58,8 @@ def metrics_row(epoch: int, train: Evaluation, test: Evaluation, mask: np.ndarra
         "test_loss": float(np.asarray(test.losses, np.float64).mean()),
         "test_error": _error(np.asarray(test.margins)),
         "rho": rho,
-        "margin_min": float(normalised_margins(distribution.smallest(margins), rho)),
-        "margin_auc": float(normalised_margins(auc_mean(margins), rho)),
+        "margin_min": smallest,
+        "margin_auc": mean,
         "kept": int(mask.sum()),
         "seconds": round(seconds, 3),
     }

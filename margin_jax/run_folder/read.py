@@ -114,13 +114,14 @@ def read_collapse(workdir: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 def read_mask(workdir: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Arrays of mask.npz, each (N,): ids, labels, true_labels, mask (kept now), removed_epoch (-1 where kept)."""
-    path = _need(pathlib.Path(workdir) / "mask.npz")
-    return _arrays(path, io.BytesIO(checked_bytes(path)))
+    return read_arrays(_need(pathlib.Path(workdir) / "mask.npz"))
 
 
-def _arrays(path: pathlib.Path, file: io.BytesIO) -> dict[str, np.ndarray]:
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """All arrays of a small .npz of a work folder; raises `checksums.DamagedError`."""
+    data = checked_bytes(path)
     try:
-        with np.load(file) as arrays:
+        with np.load(io.BytesIO(data)) as arrays:
             return dict(arrays)
     except NOT_NPZ as error:
         raise damaged(path, error) from error
@@ -315,8 +316,6 @@ def read_run(workdir: str | pathlib.Path) -> Recorded:
         raise InputError(f"mask.npz and margins.npz of {workdir} list different ids: the files are not of one run")
     checksums.check_absent(workdir / "summary.json")
     summary = read_json(workdir, "summary.json") if (workdir / "summary.json").is_file() else None
-    if not np.isin(margins.epochs, metrics["epoch"]).all():
-        raise InputError(f"metrics.csv of {workdir} lacks epochs of margins.npz: the files are not of one run")
     try:
         names = tuple(str(name) for name in description["data"]["class_names"])
         return Recorded(workdir, description["config"], names, metrics, margins, mask, _separation(summary, metrics),

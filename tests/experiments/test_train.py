@@ -2,11 +2,12 @@
 
 import functools
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
-from helpers.interruptions import Killed, last_checkpoint
+from helpers.interruptions import Killed, dying, last_checkpoint
 from helpers.runs import run_config, write_npz
 
 from margin_jax.errors import DivergedError, InputError
@@ -248,3 +249,62 @@ def test_folders_that_are_no_run_folders_are_refused(data, tmp_path):
         with pytest.raises(InputError):
             train(run_config(data), workdir)
     assert (tmp_path / "notes" / "thesis.tex").read_text() == "do not lose me"
+
+
+DIVERGING = {"stop__rule": "epochs", "epochs": 30, "record__margins_every": 1000, "optimizer__weight_decay": 45.0,
+             "optimizer__learning_rate": 1.0}
+
+
+def test_a_run_that_diverges_before_its_first_kept_margins_ends(data, tmp_path):
+    with pytest.raises(DivergedError, match="epoch"):
+        train(run_config(data, **DIVERGING), tmp_path / "run")
+    summary = records.read_json(tmp_path / "run", "summary.json")
+    assert summary["status"] == "diverged" and summary["distribution"] is None and summary["epochs"] >= 1
+    assert summary["final"]["epoch"] == summary["epochs"] and not (tmp_path / "run" / "margins.npz").exists()
+    with pytest.raises(InputError, match=r"over \(diverged\)"):
+        train(run_config(data, **DIVERGING), tmp_path / "run")
+
+
+def test_a_network_without_weights_ends_with_a_warning(data, tmp_path):
+    """All weights are 0 in float32, and with them rho."""
+    summary = train(run_config(data, model__init="normal", model__init_std=1e-320, epochs=2), tmp_path / "run")
+    assert summary["final"]["rho"] == 0 and any("rho is 0" in warning for warning in summary["warnings"])
+
+
+def interrupted(data, path, monkeypatch, **changes):
+    with monkeypatch.context() as patch:
+        dying(runs_train.TrainRun, "advance", 3, patch)
+        with pytest.raises(Killed):
+            train(run_config(data, **changes), path)
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_one_warning(data, tmp_path, monkeypatch, caplog):
+    train(run_config(data), tmp_path / "whole")
+    interrupted(data, tmp_path / "run", monkeypatch)
+    newest = tmp_path / "run" / "checkpoints" / "latest" / "3" / "default" / "arrays.npz"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 4
+    newest.write_bytes(bytes(content))
+    train(run_config(data), tmp_path / "run")
+    assert len([line for line in caplog.messages if "arrays.npz is damaged" in line and "epoch 2" in line]) == 1
+    for name in ("margins.npz", "mask.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_run_that_lost_all_its_checkpoints_is_refused_and_left_as_it_is(data, tmp_path, monkeypatch):
+    interrupted(data, tmp_path / "run", monkeypatch)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").glob("*.*")}
+    for _ in range(2):
+        with pytest.raises(InputError, match="has lost its checkpoints.*beginning anew would lose the records"):
+            train(run_config(data), tmp_path / "run")
+    assert before == {p: p.read_bytes() for p in (tmp_path / "run").glob("*.*")}
+
+
+def test_rows_that_a_checkpoint_needs_are_missed_and_named(data, tmp_path, monkeypatch):
+    interrupted(data, tmp_path / "run", monkeypatch)
+    path = tmp_path / "run" / "metrics.csv"
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(InputError, match=r"metrics\.csv is cut"):
+        train(run_config(data), tmp_path / "run")
+    assert len(list((tmp_path / "run" / "checkpoints" / "latest").iterdir())) == 2

@@ -101,8 +101,8 @@ def test_every_damaged_file_of_a_finished_run_is_named(over, name, change):
         records.read_run(over)
     assert [finding.path.name for finding in check(over) if not finding.good] == [name]
     (over / "manifest.json").unlink()  # a folder of an earlier version
-    if change is None and name == "summary.json":
-        return  # then the run counts as one that is not over
+    if (change is None and name == "summary.json") or (change and name == "metrics.csv"):
+        return  # then it counts as a run that is not over, or as one of fewer records
     with pytest.raises(InputError):
         records.read_run(over)
 
