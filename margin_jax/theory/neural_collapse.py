@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
+from margin_jax.errors import InputError
 from margin_jax.parallel import sum_pieces
+from margin_jax.theory.checks import checked_labels, checked_mask, is_array
 
 _EXACT = lax.Precision.HIGHEST  # accelerators round the factors of a product otherwise
 
@@ -110,16 +112,25 @@ def _duality(weights: jax.Array, centred: jax.Array, present: jax.Array) -> jax.
     return jnp.linalg.norm(columns / jnp.linalg.norm(columns) - centred / jnp.linalg.norm(centred))
 
 
+def _checked_features(features: Any, rows: int, width: int | None = None) -> jax.Array:
+    if not is_array(features) or features.ndim != 2 or features.shape != (rows, width or features.shape[1]):
+        got = features.shape if is_array(features) else type(features).__name__
+        raise InputError(f"expected features ({rows}, {width or 'D'}) of {rows} rows, the input of the classifier, got "
+                         f"{got}; give a function of (params, x) that returns them alone, each row flat")
+    return features
+
+
 def class_means(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any, images: jax.Array, labels: jax.Array,
                 classes: int, where: jax.Array | None = None, piece: int = 100, mesh: Mesh | None = None) -> Centres:
     """Means of the features of each of `classes` classes; the other arguments as of `neural_collapse`."""
 
     def sums(x: jax.Array, y: jax.Array, kept: jax.Array, new: jax.Array) -> tuple[jax.Array, jax.Array]:
         own = _one_hot(y, kept & new, classes)
-        features = jnp.where((kept & new)[:, None], apply_fn(params, x), 0)
+        features = jnp.where((kept & new)[:, None], _checked_features(apply_fn(params, x), x.shape[0]), 0)
         return jnp.sum(own, 0), _product(own.T, features)
 
-    where = jnp.ones(labels.shape, bool) if where is None else where
+    labels = checked_labels(labels)
+    where = jnp.ones(labels.shape, bool) if where is None else checked_mask(where, labels.shape[0])
     counts, total = sum_pieces(sums, (images, labels, where), piece, mesh)
     return Centres(counts, total / jnp.maximum(counts, 1)[:, None])
 
@@ -133,7 +144,7 @@ def neural_collapse(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any
       apply_fn: (params, x (P, ...)) -> features (P, D), each row of its own x alone.
       params: any pytree that `apply_fn` accepts.
       images: (N, ...) inputs in the form that `apply_fn` accepts.
-      labels: (N,) integer in 0..C-1.
+      labels: (N,) integer in 0..C-1, or a column (N, 1).
       weights: (D, C) float, the classifier.
       biases: (C,) float; none if absent.
       where: (N,) boolean, the examples that count, whatever the others hold; all if absent.
@@ -143,13 +154,18 @@ def neural_collapse(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any
       mesh: as of `sum_pieces`.
 
     Returns:
-      The numbers, the first class means corrected by what the second pass sees of their rounding.
+      The numbers, the first class means corrected by what the second pass sees of their rounding. All are NaN where an
+      example that counts has a label out of range.
 
     Raises:
+      InputError: labels, `where`, weights, biases or features of another shape or type.
       ValueError: as `map_pieces`.
     """
-    classes = weights.shape[1]
-    where = jnp.ones(labels.shape, bool) if where is None else where
+    if weights.ndim != 2 or biases is not None and biases.shape != weights.shape[1:]:
+        raise InputError(f"expected a classifier's weights (D, C) and biases (C,), got {weights.shape} and "
+                         f"{None if biases is None else biases.shape}")
+    classes, labels = weights.shape[1], checked_labels(labels)
+    where = jnp.ones(labels.shape, bool) if where is None else checked_mask(where, labels.shape[0])
     biases = jnp.zeros(classes, weights.dtype) if biases is None else biases
     first = class_means(apply_fn, params, images, labels, classes, where, piece, mesh)
     present, count = first.counts > 0, jnp.sum(first.counts)
@@ -158,7 +174,8 @@ def neural_collapse(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any
 
     def sums(x: jax.Array, y: jax.Array, kept: jax.Array, new: jax.Array) -> tuple[jax.Array, ...]:
         kept = kept & new
-        features = jnp.where(kept[:, None], apply_fn(params, x), 0)
+        features = _checked_features(apply_fn(params, x), x.shape[0], weights.shape[0])
+        features = jnp.where(kept[:, None], features, 0)
         from_mean = jnp.where(kept[:, None], features - first.means[y], 0)
         decision = jnp.argmax(_product(features, weights) + biases[None], 1)
         return (_product(_one_hot(y, kept, classes).T, from_mean), jnp.sum(jnp.square(_product(from_mean, root))),
@@ -169,5 +186,7 @@ def neural_collapse(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any
     scatter = scatter - jnp.sum(first.counts * jnp.sum(jnp.square(_product(shifts, root)), 1))
     found = Centres(first.counts, first.means + shifts)
     centred = _centred(found)
-    return Collapse(jnp.maximum(scatter, 0) / (count * jnp.sum(present)), *_spread(centred, present),
-                    *_spread(weights.T, present), _duality(weights, centred, present), differing / count, found)
+    collapse = Collapse(jnp.maximum(scatter, 0) / (count * jnp.sum(present)), *_spread(centred, present),
+                        *_spread(weights.T, present), _duality(weights, centred, present), differing / count, found)
+    unknown = jnp.any(where & ((labels < 0) | (labels >= classes)))
+    return jax.tree.map(lambda leaf: jnp.where(unknown, jnp.nan, leaf), collapse)
