@@ -197,7 +197,7 @@ def _by_id(stats: EpochStats, order: jax.Array, kept: jax.Array) -> EpochStats:
     count = order.shape[0]
     found = stats.margins[:count]
     visited = jnp.arange(count) < kept
-    by_id = jnp.full(count, jnp.nan).at[jnp.where(visited, order, count)].set(found, mode="drop")
+    by_id = jnp.full(count, jnp.nan, jnp.float32).at[jnp.where(visited, order, count)].set(found, mode="drop")
     return stats._replace(margins=by_id, errors=jnp.sum(visited & ~(found > 0), dtype=jnp.int32))
 
 
