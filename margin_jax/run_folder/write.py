@@ -233,9 +233,11 @@ class RunFolder:
                 if seen not in listed.get(path.name, [seen]) and path.name not in ("margins.npz", "summary.json"):
                     raise damaged(path, "it changed while the job went on")
                 listed[path.name] = [seen]
-        listed["summary.json"] = [sum_of(data)]
-        checksums.write_manifest(self.path, listed, durable=True)
-        replace(self.path / "summary.json", lambda file: file.write(data))
+        for states in ([None, sum_of(data)], [sum_of(data)]):  # a process that dies in between has not ended the run
+            listed["summary.json"] = states
+            checksums.write_manifest(self.path, listed, durable=True)
+            if None in states:
+                replace(self.path / "summary.json", lambda file: file.write(data))
         partial.unlink(missing_ok=True)
 
 

@@ -13,6 +13,7 @@ from helpers.runs import run_config, write_npz
 from margin_jax.errors import DivergedError, InputError
 from margin_jax.experiments import job as runs_job
 from margin_jax.experiments import train as runs_train
+from margin_jax.experiments.compress import compress
 from margin_jax.experiments.train import train
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder import write
@@ -308,3 +309,43 @@ def test_rows_that_a_checkpoint_needs_are_missed_and_named(data, tmp_path, monke
     with pytest.raises(InputError, match=r"metrics\.csv is cut"):
         train(run_config(data), tmp_path / "run")
     assert len(list((tmp_path / "run" / "checkpoints" / "latest").iterdir())) == 2
+
+
+def test_an_interrupted_run_of_a_version_without_checksums_goes_on(data, tmp_path, monkeypatch):
+    train(run_config(data), tmp_path / "whole")
+    interrupted(data, tmp_path / "run", monkeypatch)
+    for path in (tmp_path / "run").rglob("arrays.npz"):
+        with np.load(path) as file:
+            leaves = dict(file)
+        np.savez(path, **leaves)
+        path.with_name("records.json").unlink()
+    (tmp_path / "run" / "manifest.json").unlink()
+    path = tmp_path / "run" / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored.pop("schema") == 2
+    path.write_text(json.dumps(stored))
+    train(run_config(data), tmp_path / "run")
+    for name in ("margins.npz", "mask.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert records.read_run(tmp_path / "run").metrics["epoch"].tolist() == [1, 2, 3, 4]
+
+
+def test_a_base_of_a_grid_is_verified_when_it_is_read(data, tmp_path):
+    config = run_config(data, compress__mode="grid", compress__keep=6, compress__epochs=1, compress__controls=(),
+                        compress__grid_learning_rates=(0.01,), compress__grid_batch_sizes=(7,),
+                        compress__grid_optimizers=("sgd",), epochs=2, compress__base=str(tmp_path / "bases"))
+    compress(config, tmp_path / "first")
+    base = next(path for path in (tmp_path / "bases").iterdir() if path.is_dir())
+    content = bytearray((base / "margins.npz").read_bytes())
+    stored = np.asarray(records.mapped(base / "margins.npz", "margins"))
+    place = content.index(stored.tobytes()) + stored.nbytes - 1
+    content[place] ^= 128  # the sign of the last margin
+    (base / "margins.npz").write_bytes(bytes(content))
+    with pytest.raises(InputError, match=r"margins\.npz is damaged"):
+        compress(config, tmp_path / "second")
+    content[place] ^= 128
+    (base / "margins.npz").write_bytes(bytes(content))
+    newest = max((base / "checkpoints" / "latest").iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(newest)
+    with pytest.raises(InputError, match="no checkpoint of epoch 2, where the run ended"):
+        compress(config, tmp_path / "third")
