@@ -109,6 +109,8 @@ def prepare(batch_size: int, devices: int = 0) -> None:
         count = 1
         if one_thread(batch_size):
             os.environ.setdefault("NPROC", "1")
+    if devices > max(16, cores()):  # more than any host has accelerators
+        logging.warning("devices=%d on a machine of %d cores: steps get slower, not faster", devices, cores())
     _use_cpu_devices(count)
     if CACHE_VARIABLE not in os.environ:
         _keep_programs()

@@ -320,7 +320,7 @@ RANGES = (
 MOST = {
     **dict.fromkeys(("seed", "data.random_seed", "compress.seeds"), 2**32 - 1), "compress.ids": 2**63 - 1,
     **dict.fromkeys(("model.widths", "model.dense", "model.growth", "model.stem"), 65_536), "model.blocks": 1000,
-    **dict.fromkeys(("model.kernel", "model.strides"), 1023), "devices": 1024, "sweep.networks": 100_000,
+    **dict.fromkeys(("model.kernel", "model.strides"), 1023), "devices": 256, "sweep.networks": 100_000,
     **dict.fromkeys(("sweep.resamples", "stability.trials"), 10**7),
 }
 MOST_ELSEWHERE = 2**31 - 1  # epochs are recorded as int32

@@ -79,7 +79,7 @@ def test_defaults_are_valid_and_stay_as_they_are():
     ("compress.ids", (1.5,), "whole numbers"),
     ("figures", (1, 2), "figures should be names of figures, got (1, 2)"),
     ("figures", ([],), "figures should be made of plain numbers or texts"),
-    ("devices", 20_000, "devices should be at most 1024, got 20000"),
+    ("devices", 20_000, "devices should be at most 256, got 20000"),
     ("devices", "2", "devices should be of type int"),
     ("devices", (2,), "devices should be of type int"),
     ("compress.controls", (["frozen"], ["random"]), "controls should be made of plain numbers or texts"),
@@ -154,7 +154,7 @@ def run_script(*arguments):
 @pytest.mark.parametrize("overrides, message", [
     (["--config.gamma.absolute=0.5", "--config.gamma.absolute=(0.7,)"],
      "--config.gamma.absolute is given more than once; write all of its values at once"),
-    (["--config.epochs=3", "--config.epochs=4", "--config.devices=20000"], "devices should be at most 1024, got 20000"),
+    (["--config.epochs=3", "--config.epochs=4", "--config.devices=20000"], "devices should be at most 256, got 20000"),
 ])
 def test_a_mistake_on_the_command_line_leaves_nothing_and_no_traceback(tmp_path, overrides, message):
     done = run_script(f"--workdir={tmp_path / 'run'}", *overrides)
