@@ -159,7 +159,8 @@ def _check_image_types(arrays: dict[str, np.ndarray], file: Path) -> None:
                 f"(images / {max(abs(least), abs(most))}).astype(np.float32)")
         raise InputError(f"{name} in {file} must be uint8 or float, got {array.dtype}; {fix}")
     train, test = images.values()
-    if (train.dtype == np.uint8) != (test.dtype == np.uint8):
+    mixed = (train.dtype == np.uint8) != (test.dtype == np.uint8)
+    if mixed and all(bool(np.isfinite(array).all()) for array in images.values()):  # else NaN is told first
         raise InputError(f"train_images and test_images in {file} must be of one type, got {_pixels(train)} against "
                          f"{_pixels(test)}; scale both alike, as uint8 0..255 or both as float")
 
