@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from margin_jax.data.dataset import Dataset, Split, make_split
+from margin_jax.data.dataset import Dataset, Split, make_split, short
 from margin_jax.errors import InputError
 
 _INTEGERS = {text: np.dtype(text) for kind in "ui" for text in (f"{kind}1", f"{kind}2", f"{kind}4", f"{kind}8")}
@@ -128,10 +128,12 @@ def read_arrays(path: Path) -> dict:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except _Refused as error:
-        raise InputError(f"{path} is refused: expected a pickle of integer arrays and plain values, found {error}. "
+        raise InputError(f"{path} is refused: expected a pickle of integer arrays and plain values, found "
+                         f"{short(error)}. "
                          "Fetch the official files again, or the binary ones with launch/prepare_data.py") from error
     except Exception as error:  # a damaged pickle can fail in any operation: EOFError, KeyError, MemoryError, ...
-        raise InputError(f"{path} is cut short or damaged ({type(error).__name__}: {error}); fetch it again") from error
+        raise InputError(f"{path} is cut short or damaged ({type(error).__name__}: {short(error)}); fetch it "
+                         "again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} should hold a dictionary, found {type(content).__name__}")
     return {key: value.content if isinstance(value, _Array) else value for key, value in content.items()}

@@ -82,9 +82,16 @@ def make_split(images: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = 
     return Split(images, labels, ids, labels)
 
 
+def short(text: object, most: int = 200) -> str:
+    """The beginning of what a file holds or an error says, for a message."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
 def listed(words: list[str], most: int = 8) -> str:
     """Joins words for a message: the first few, and how many more there are."""
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(short(word, 60) for word in words[:most]) + more
 
 
 def sorted_by_class(labels: np.ndarray) -> str:

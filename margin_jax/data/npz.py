@@ -5,6 +5,7 @@ A zip and the headers in it may claim any size. An array is read only where its 
 file agree, so that a claim of a petabyte costs nothing.
 """
 
+import collections
 import math
 import os
 import zipfile
@@ -14,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from margin_jax.data.dataset import Dataset, Split, listed, make_split
+from margin_jax.data.dataset import Dataset, Split, listed, make_split, short
 from margin_jax.errors import InputError, nearest
 
 _REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
@@ -72,7 +73,7 @@ def _read_arrays(file: Path) -> dict[str, np.ndarray]:
     except InputError:
         raise
     except Exception as error:  # a damaged zip or header can fail in any operation: RuntimeError, LZMAError, ...
-        problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        problem = f"{type(error).__name__}: {short(error)}" if str(error) else type(error).__name__
         raise InputError(f"{file} cannot be read as an .npz of plain arrays ({problem}); write it again with np.savez, "
                          "without object arrays") from error
 
@@ -85,11 +86,11 @@ def _check_names(names: list[str], file: Path) -> None:
     for name in names:
         if name not in known:
             meant = [key for key in known if key.endswith(f"_{name}")] or [nearest(name, known)]
-            raise InputError(f"{file} holds {name!r}, which means nothing here; the nearest is {' or '.join(meant)}. "
-                             f"Rename it or leave it out (known are {', '.join(known)})")
-    repeated = sorted({name for name in names if names.count(name) > 1})
+            raise InputError(f"{file} holds {short(name)!r}, which means nothing here; the nearest is "
+                             f"{' or '.join(meant)}. Rename it or leave it out (known are {', '.join(known)})")
+    repeated = sorted(name for name, count in collections.Counter(names).items() if count > 1)
     if repeated:
-        raise InputError(f"{file} holds {', '.join(repeated)} twice; write it again with np.savez")
+        raise InputError(f"{file} holds {listed(repeated)} twice; write it again with np.savez")
 
 
 def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> np.ndarray:
@@ -158,7 +159,8 @@ def _check_image_types(arrays: dict[str, np.ndarray], file: Path) -> None:
                 f"(images / {max(abs(least), abs(most))}).astype(np.float32)")
         raise InputError(f"{name} in {file} must be uint8 or float, got {array.dtype}; {fix}")
     train, test = images.values()
-    if (train.dtype == np.uint8) != (test.dtype == np.uint8):
+    mixed = (train.dtype == np.uint8) != (test.dtype == np.uint8)
+    if mixed and all(bool(np.isfinite(array).all()) for array in images.values()):  # else NaN is told first
         raise InputError(f"train_images and test_images in {file} must be of one type, got {_pixels(train)} against "
                          f"{_pixels(test)}; scale both alike, as uint8 0..255 or both as float")
 

@@ -152,6 +152,16 @@ def test_the_hostile_pickle_would_have_run(tmp_path):
     assert (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("stream", [b"c" + b"m" * 10**5 + b"\nname\n.", b"I" + b"x" * 10**5 + b"\n.",
+                                    b"\x80\x02cnumpy\ndtype\n(X\xa0\x86\x01\x00" + b"x" * 10**5 + b"tR."])
+def test_the_message_stays_short_whatever_the_pickle_holds(tmp_path, stream):
+    folder = write_pickles(tmp_path, python2_pickle)
+    (folder / "test_batch").write_bytes(stream)
+    with pytest.raises(InputError, match="test_batch is ") as caught:
+        read_archive(folder)
+    assert len(str(caught.value)) < 700
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80", b"garbage", pickle.dumps([1, 2]), pickle.dumps({"data": 3}),
                                      pickle.dumps({b"data": b"x" * 3072, b"labels": [1]})])
 def test_refuses_pickles_that_hold_something_else(tmp_path, content):
