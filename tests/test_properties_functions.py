@@ -111,7 +111,7 @@ def test_select(values, keep, rule, kept, labels, within_kind):
     allowed = np.ones(count, bool) if within is None else within
     left, order, taken = list(np.flatnonzero(allowed)), [], {0: 0, 1: 0}
     while left:
-        row = min(left, key=lambda row: (np.isnan(scores[row]), taken[labels[row]] if rule == "balanced" else 0, rank[row]))
+        row = min(left, key=lambda row: (np.isnan(scores[row]), rule == "balanced" and taken[labels[row]], rank[row]))
         order.append(row)
         left.remove(row)
         taken[labels[row]] += 1
@@ -149,15 +149,15 @@ def test_readings_of_a_curve(values, gamma, on_device, counted, all_rows):
     xs = jnp.asarray(values) if on_device else values
     place = None if where is None else (jnp.asarray(where) if on_device else where)
     readings = (mj.auc_ramp, mj.auc_tail, mj.small_margin_count)
+    if where is not None and not where.any():
+        if not on_device:
+            with pytest.raises(InputError, match="counts none"):
+                mj.auc_ramp(xs, 1.0, place)
+        return
     if np.ndim(gamma) or not gamma >= 0:
         for reading in readings:
             with pytest.raises(InputError, match="gamma"):
                 reading(xs, gamma, place)
-        return
-    if where is not None and not where.any():
-        if not on_device:
-            with pytest.raises(InputError, match="counts none"):
-                mj.auc_ramp(xs, gamma, place)
         return
     rows = values if where is None else values[where]
     with np.errstate(all="ignore"):
