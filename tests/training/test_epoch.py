@@ -249,7 +249,8 @@ def _epoch_of(module):
 def test_a_network_in_half_precision_trains_and_is_measured_in_float32(dtype):
     stats, measured, params, examples = _epoch_of(Own(dtype=dtype))
     assert stats.margins.dtype == stats.loss.dtype == measured.margins.dtype == measured.losses.dtype == jnp.float32
-    x = np.asarray((examples.images.astype(np.float32) - examples.mean) / examples.std).reshape(9, -1)
+    pixels, mean, std = (np.asarray(part, np.float32) for part in (examples.images, examples.mean, examples.std))
+    x = ((pixels - mean) / std).reshape(9, -1)
     logits = np.asarray(nn.Dense(3, dtype=dtype).apply({"params": params["dense"]}, x)).astype(np.float64)
     true = logits[np.arange(9), examples.labels]
     others = np.where(np.eye(3, dtype=bool)[examples.labels], -np.inf, logits).max(1)
@@ -280,6 +281,6 @@ def test_labels_that_are_no_integers_are_refused_before_training():
 
 def test_dropout_and_a_module_of_other_arguments_are_refused_in_our_words():
     with pytest.raises(InputError, match="Own, which draws some, as Dropout does"):
-        make_state(from_flax(Own(dropout=True)), make_optimizer("sgd", 0.01), (8, 8, 3), 0)
+        _epoch_of(Own(dropout=True))
     with pytest.raises(InputError, match=r"called as module\(x, train, weights\), got Dense"):
         from_flax(nn.Dense(3))
