@@ -66,7 +66,8 @@ def digits(**changes):
 summary = mj.train(digits(model__batch_norm=True), sys.argv[1] + "/train")
 assert summary["epochs"] == 2 and np.isfinite(summary["final"]["test_loss"])
 assert mj.read_run(sys.argv[1] + "/train").margins.margins.dtype == np.float32
-mj.sweep(digits(sweep__networks=2, sweep__init_stds=(0.1, 0.2), sweep__batch_norms=(True,), sweep__resamples=5),
+mj.sweep(digits(sweep__networks=4, sweep__init_stds=(0.1, 0.2), sweep__seeds_per_std=2, sweep__batch_norms=(True,),
+             sweep__resamples=5),
          sys.argv[1] + "/sweep")
 """
 

@@ -327,7 +327,7 @@ def work_bytes(network: Network, state: TrainState, image_shape: tuple[int, ...]
     """
 
     def loss(params: Any, x: jax.Array) -> jax.Array:
-        return jnp.sum(network.forward(params, state.batch_stats, x, jnp.ones(x.shape[0]))[0])
+        return jnp.sum(network.forward(params, state.batch_stats, x, jnp.ones(x.shape[0], jnp.float32))[0])
 
     def batch(count: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((count, *image_shape), jnp.float32)

@@ -80,12 +80,14 @@ def _scaled_norm(arrays: list[jax.Array], p: float) -> jax.Array:
     arrays = [precise(array) for array in arrays]
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(array), initial=0) for array in arrays]))
     outside = (largest < 2.0 ** (-_RANGE / p)) | (largest > 2.0 ** (_RANGE / p))
-    # A division by 1 changes no bit. The norm does not depend on the scale, nor has its gradient any business with it.
-    scale = lax.stop_gradient(jnp.where(outside & (largest > 0) & jnp.isfinite(largest), largest, 1))
-    arrays = [array / scale for array in arrays]
+    # A factor of 1 changes no bit. The norm does not depend on the scale, nor has its gradient any business with it. It
+    # is taken in two steps, since the reciprocal of the largest floats is so small that machines round it to 0.
+    known = outside & (largest > 0) & jnp.isfinite(largest)
+    root = lax.stop_gradient(jnp.where(known, jnp.sqrt(largest), 1))
+    arrays = [array * (1 / root) * (1 / root) for array in arrays]
     if p == 2:
-        return scale * jnp.sqrt(sum(jnp.sum(jnp.square(array)) for array in arrays))
-    return scale * jnp.linalg.norm(jnp.concatenate([array.reshape(-1) for array in arrays]), ord=p)
+        return root * (root * jnp.sqrt(sum(jnp.sum(jnp.square(array)) for array in arrays)))
+    return root * (root * jnp.linalg.norm(jnp.concatenate([array.reshape(-1) for array in arrays]), ord=p))
 
 
 def layer_norm(weight: jax.Array, kind: str = "frobenius", p: float = 2.0) -> jax.Array:
