@@ -96,6 +96,17 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(named) if named else user_cache() / "xla"
 
 
+def _may_write(folder: pathlib.Path) -> bool:
+    """Makes the folder of compiled programs; one that cannot be made costs a line, and each start its compilation."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        logging.warning("compiled programs are not kept: %s: %s; %s names another folder", folder, error.strerror,
+                        CACHE_VARIABLE)
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def prepare(batch_size: int, devices: int = 0) -> None:
     """Call once, before the first array is made; without it everything works, slower on a CPU.
 
@@ -113,7 +124,7 @@ def prepare(batch_size: int, devices: int = 0) -> None:
         if one_thread(batch_size):
             os.environ.setdefault("NPROC", "1")
     _use_cpu_devices(count)
-    if CACHE_VARIABLE not in os.environ:
+    if CACHE_VARIABLE not in os.environ and _may_write(cache_dir()):
         jax.config.update("jax_compilation_cache_dir", str(cache_dir()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
