@@ -52,13 +52,15 @@ def _refuse_results(workdir: pathlib.Path) -> None:
     if not (workdir / "config.json").is_file():
         inner = sorted(path.parent.relative_to(workdir).as_posix() for path in workdir.glob("*/config.json"))
         if inner:
-            raise InputError(f"{workdir} holds several runs: give one of them, {workdir}/{{{','.join(inner)}}}")
+            raise InputError(f"{workdir} holds several runs; give one of them: {', '.join(inner)}")
         if (workdir / "figures").is_dir():
             raise InputError(f"{workdir} is a folder of results, of which figures and tables alone were kept; it lacks "
                              "config.json and the records of its run. Run the experiment to draw anew")
         return
     job = records.read_json(workdir, "config.json").get("job", "train")
     lacking = [name for name in _NEEDS.get(job, ()) if not (workdir / name).exists()]
+    if job == "sweep" and _FIGURES.value:  # some figures need its tables alone
+        return
     if lacking and (workdir / "summary.json").is_file():
         raise InputError(f"{workdir} is a folder of results, of which tables and figures were kept: it lacks "
                          f"{' and '.join(lacking)}. Its figures are in {workdir / 'figures'}; to draw anew run "

@@ -99,6 +99,17 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(named) if named else user_cache() / "xla"
 
 
+def _may_write(folder: pathlib.Path) -> bool:
+    """Makes the folder of compiled programs; one that cannot be made costs a line, and each start its compilation."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        logging.warning("compiled programs are not kept: %s: %s; %s names another folder", folder, error.strerror,
+                        CACHE_VARIABLE)
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def prepare(batch_size: int, devices: int = 0) -> None:
     """Call once, before the first array is made; without it everything works, slower on a CPU.
 

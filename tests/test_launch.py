@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -60,6 +61,48 @@ def test_compress_writes_its_tables_and_its_figure(arguments, tmp_path):
     again = launch("compress.py", *arguments)
     assert again.returncode == 0 and again.stdout.endswith(f"{tmp_path / 'run' / 'figures' / 'fig05.png'}\n")
     assert (tmp_path / "run" / "figures" / "fig05.png").read_bytes() == drawn
+
+
+@pytest.mark.parametrize("folder,message", [
+    ("results/quickstart", "a folder of results, of which tables and figures were kept: it lacks mask.npz"),
+    ("results/sweep100", "a folder of results, of which tables and figures were kept: it lacks networks."),
+    ("results/cifar2_separation", "holds several runs; give one of them: seed_0, seed_1"),
+])
+def test_plot_says_what_a_committed_folder_of_results_lacks(folder, message):
+    done = launch("plot.py", f"--workdir={folder}")
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("environment,status,message", [
+    ({"JAX_PLATFORMS": "cuda"}, 2, "error: JAX_PLATFORMS=cuda: JAX has no such device here"),
+    ({"MPLBACKEND": "module://not.there"}, 0, "epoch"),
+    ({"XDG_CACHE_HOME": "/proc/nothing", "JAX_COMPILATION_CACHE_DIR": ""}, 0, "compiled programs are not kept"),
+    ({"PYTHONIOENCODING": "ascii"}, 0, "epoch"),
+])
+def test_the_environment_is_met_in_a_line(arguments, tmp_path, environment, status, message):
+    """Also --workdir=~/..., whose ~ a shell leaves as it is, with letters that the terminal does not know."""
+    if environment.get("JAX_PLATFORMS") == "cuda" and shutil.which("nvidia-smi"):
+        pytest.skip("there may be a GPU")
+    home = tmp_path / "h\xf6me"
+    home.mkdir()
+    changed = os.environ | {"JAX_PLATFORMS": "cpu", "HOME": str(home)} | environment
+    done = subprocess.run([sys.executable, ROOT / "launch" / "train.py", *arguments, "--config.epochs=2",
+                           "--workdir=~/run"], cwd=ROOT, text=True, capture_output=True, check=False,
+                          env={name: value for name, value in changed.items() if value})
+    assert done.returncode == status and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert status or (home / "run" / "summary.json").is_file()
+
+
+def test_debug_stops_at_the_first_nan_and_leaves_a_good_run_as_it_is(arguments, tmp_path):
+    bad = launch("train.py", *arguments, "--config.optimizer.learning_rate=1e30", "--debug", "--nofigures",
+                 f"--workdir={tmp_path / 'bad'}")
+    assert bad.returncode == 1 and "FloatingPointError: invalid value (nan)" in bad.stderr and "epoch.py" in bad.stderr
+    assert "several times as long" in bad.stderr
+    for name, flag in (("good", "--debug"), ("plain", "--nodebug")):
+        done = launch("train.py", *arguments, flag, "--nofigures", f"--workdir={tmp_path / name}")
+        assert done.returncode == 0, done.stderr
+    losses = [records.read_metrics(tmp_path / name)["train_loss"].tobytes() for name in ("good", "plain")]
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("script,extra,message", [
