@@ -99,7 +99,8 @@ def test_debug_stops_at_the_first_nan_and_leaves_a_good_run_as_it_is(arguments, 
     assert bad.returncode == 1 and "FloatingPointError: invalid value (nan)" in bad.stderr and "epoch.py" in bad.stderr
     assert "several times as long" in bad.stderr
     for name, flag in (("good", "--debug"), ("plain", "--nodebug")):
-        done = launch("train.py", *arguments, flag, "--nofigures", f"--workdir={tmp_path / name}")
+        done = launch("train.py", *arguments, flag, "--nofigures", "--config.compress.keep=0",
+                      f"--workdir={tmp_path / name}")
         assert done.returncode == 0, done.stderr
     losses = [records.read_metrics(tmp_path / name)["train_loss"].tobytes() for name in ("good", "plain")]
     assert losses[0] == losses[1]
