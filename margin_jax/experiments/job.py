@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
 from absl import logging
 from jax.sharding import Mesh
@@ -22,7 +21,7 @@ from margin_jax.backend import evaluation_piece, training_devices, training_piec
 from margin_jax.config import validate, validate_with_data
 from margin_jax.data.dataset import Dataset, Split, digest, sorted_by_class
 from margin_jax.data.load import load_data
-from margin_jax.data.transforms import channel_statistics, pixel_scaling
+from margin_jax.data.transforms import pixel_scaling
 from margin_jax.errors import InputError
 from margin_jax.experiments import schedule
 from margin_jax.experiments.schedule import Progress
@@ -61,16 +60,19 @@ class Job(NamedTuple):
     state: TrainState
 
 
-def make_examples(split: Split, standardise_as: Examples | None = None) -> Examples:
-    """Puts a split on the device, to be standardised per channel inside the compiled functions.
+def make_examples(split: Split, standardise_as: Examples | None = None, scaling: str = "channel",
+                  white: float = 255.0) -> Examples:
+    """Puts a split on the device, its pixels to be scaled inside the compiled functions.
 
     Args:
       split: images (N, H, W, C) and labels (N,), as `load_data` and `make_split` give them.
       standardise_as: the examples whose mean and standard deviation per channel are used, which for a test set are
-        those of training; if absent they are taken of `split`, in a pass over its pixels.
+        those of training; if absent they are those of `scaling`.
+      scaling: of `data.transforms.SCALINGS`; "channel" takes them of `split`, in a pass over its pixels.
+      white: the pixel value that stands for 1, as `Dataset.white`; "channel" does not use it.
     """
     if standardise_as is None:
-        mean, std = channel_statistics(split.images, np.ones(split.labels.size, bool))
+        mean, std = pixel_scaling(split.images, scaling, white)
     else:
         mean, std = standardise_as.mean, standardise_as.std
     return examples_of_arrays(split.images, split.labels, mean, std)
@@ -124,8 +126,8 @@ def make_job(config: Any, dataset: Dataset, batch_norm: str = "tracked") -> Job:
     network = with_batch_norm(make_network(config.model, len(dataset.class_names), backend,
                                            rows_axis=ROWS if mesh else None), batch_norm)
     optimizer = make_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
-    mean, std = pixel_scaling(dataset.train.images, config.data.scaling, dataset.white)
-    train, test = (examples_of_arrays(split.images, split.labels, mean, std) for split in (dataset.train, dataset.test))
+    train = make_examples(dataset.train, scaling=config.data.scaling, white=dataset.white)
+    test = make_examples(dataset.test, train)
     train, test = replicate(train, mesh), replicate(test, mesh)
     state = replicate(make_state(network, optimizer, dataset.train.images.shape[1:], config.seed), mesh)
     piece = config.record.piece or evaluation_piece(backend)

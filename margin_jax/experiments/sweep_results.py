@@ -149,7 +149,7 @@ def _add_measures(config: Any, rows: list[Row], margins: np.ndarray) -> None:
         keys = next(network["margins"][mode] for network in networks if mode in network["margins"])
         log_rhos = np.array([network["log_rho"].setdefault(mode, math.nan) for network in networks])
         normalised = normalised_margins(margins.astype(np.float64), np.exp(log_rhos)[:, None])
-        pooled = float(np.median(normalised[np.isfinite(log_rhos)]))
+        pooled = float(np.median(normalised[~np.isnan(log_rhos)]))
         prefix = "" if mode == default else f"{mode}:"
         for row, network, curve in zip(rows, networks, normalised, strict=True):
             measured = network["margins"].get(mode, dict.fromkeys(keys, math.nan))
