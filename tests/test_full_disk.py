@@ -54,8 +54,12 @@ def explained(done, words):
 def test_a_limit_of_file_sizes(job, tmp_path):
     """Met inside a row of margins.partial: 40 rows of 301 numbers and a half."""
     limit = 40 * 4 * 301 + 600
-    done = launch(job[0], tmp_path / "run",
-                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # children have it too
+    try:
+        done = launch(job[0], tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     explained(done, f"{tmp_path / 'run'}: File too large")
     ends_equal(job, tmp_path / "run")
 
@@ -106,4 +110,3 @@ def test_a_folder_that_may_no_longer_be_written(job, tmp_path):
         explained(done, "Permission denied")
     finally:
         (path / "metrics.csv").chmod(0o600)
-

@@ -52,14 +52,15 @@ def test_free_memory_where_the_system_tells_of_all_memory_alone(tmp_path, monkey
     assert machine.free_host_memory(tmp_path, tmp_path) == 500 * 4096
 
 
-def test_a_user_without_a_home_has_a_cache(monkeypatch):
+def test_a_user_without_a_home_is_asked_for_a_cache(monkeypatch):
     def unknown(_):
         raise KeyError("uid not found")
 
     for name in ("HOME", "XDG_CACHE_HOME", "MARGIN_JAX_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    assert machine.user_cache().name == f"margin_jax_{os.getuid()}" and machine.user_cache().is_absolute()
+    with pytest.raises(InputError, match="no home folder for the cache; set MARGIN_JAX_CACHE or config.data.cache_dir"):
+        machine.user_cache()
 
 
 @pytest.mark.parametrize("error,words", [
