@@ -119,11 +119,13 @@ def test_a_config_is_refused_or_valid_and_survives_json(config):
 
 
 def repr_of(value):
-    """repr, in which NaN equals itself, also of whole numbers too long for it."""
+    """repr, in which NaN equals itself, also of whole numbers too long for it and of sets, which have no order."""
     if isinstance(value, dict):
         return {key: repr_of(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value), [repr_of(inner) for inner in value]
+    if isinstance(value, set):
+        return sorted(map(repr, value))
     return value if type(value) is int else repr(value)
 
 

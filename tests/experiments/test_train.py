@@ -267,8 +267,10 @@ def test_a_run_that_diverges_before_its_first_kept_margins_ends(data, tmp_path):
 
 
 def test_a_network_without_weights_ends_with_a_warning(data, tmp_path):
-    """All weights are 0 in float32, and with them rho."""
-    summary = train(run_config(data, model__init="normal", model__init_std=1e-320, epochs=2), tmp_path / "run")
+    """The product of ten norms of 1e-37 is below the smallest float64, and that of two is not below it."""
+    tiny = {"model__init": "normal", "model__init_std": 1e-37, "epochs": 1}
+    assert 0 < train(run_config(data, **tiny), tmp_path / "shallow")["final"]["rho"] < 1e-70
+    summary = train(run_config(data, model__widths=(4,) * 9, **tiny), tmp_path / "run")
     assert summary["final"]["rho"] == 0 and any("rho is 0" in warning for warning in summary["warnings"])
 
 
