@@ -33,7 +33,7 @@ from margin_jax.bench.cases import (
 from margin_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-OUT = flags.DEFINE_string("out", "benchmark", "Folder for benchmark.json and benchmark.md.")
+OUT = cli.define_folder("out", "benchmark", "Folder for benchmark.json and benchmark.md.")
 ONLY = flags.DEFINE_list("only", [], "Parts of the names of the rows to measure; all by default.")
 QUICK = flags.DEFINE_bool("quick", False, "A few rows, five pairs, PyTorch without torch.compile.")
 PAIRS = flags.DEFINE_integer("pairs", 15, "Pairs for every row.", lower_bound=1)

@@ -9,7 +9,6 @@ import sys
 from typing import Any
 
 import _path  # noqa: F401
-from absl import flags
 
 from configs import quickstart
 from margin_jax import backend, cli
@@ -17,7 +16,7 @@ from margin_jax.experiments.train import train
 from margin_jax.run_folder import read as records
 from plots.runs.draw import draw
 
-WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Folder for the run folders of the demonstration.")
+WORKDIR = cli.define_folder("workdir", "runs/demo", "Folder for the run folders of the demonstration.")
 
 
 def controls() -> dict[str, Any]:

@@ -8,6 +8,7 @@ The same command continues an interrupted job; a finished one is never overwritt
 import sys
 
 import _path  # noqa: F401
+from _figures import draw_figures, run_or_read
 
 from margin_jax import backend, cli
 from margin_jax.experiments.stability import stability
@@ -21,7 +22,9 @@ def main(argv: list[str]) -> None:
     del argv
     config = cli.read_config(CONFIG)
     backend.prepare(0, config.devices)  # trials share all cores
-    summary = stability(config, WORKDIR.value)
+    summary, refusal = run_or_read(lambda: stability(config, WORKDIR.value), WORKDIR.value)
+    if refusal and (not FIGURES.value or summary["status"] != "finished"):
+        raise refusal
     if summary["status"] != "finished":
         print(f"nothing to compare: {summary['status']}, {summary['reason']}", file=sys.stderr)
         return
@@ -29,8 +32,7 @@ def main(argv: list[str]) -> None:
     if summary["deletions_left_out"]:
         print(f"no table of deletions: {summary['deletions_left_out']}", file=sys.stderr)
     if FIGURES.value:
-        for path in draw(WORKDIR.value):
-            print(path)
+        draw_figures(lambda: draw(WORKDIR.value), WORKDIR.value, refusal)
 
 
 if __name__ == "__main__":

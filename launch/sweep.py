@@ -10,6 +10,7 @@ SLURM or a TPU pod tells.
 import sys
 
 import _path  # noqa: F401
+from _figures import draw_figures, run_or_read
 from absl import flags
 
 from margin_jax import backend, cli
@@ -29,7 +30,9 @@ def main(argv: list[str]) -> None:
     config = cli.read_config(CONFIG)
     backend.prepare(0, config.devices)  # networks share all cores
     share = backend.share_of_processes(COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value)
-    summary = sweep(config, WORKDIR.value, share)
+    summary, refusal = run_or_read(lambda: sweep(config, WORKDIR.value, share), WORKDIR.value)
+    if refusal and not FIGURES.value:
+        raise refusal
     if summary is None:
         print("this process has trained its networks; other processes have some left", file=sys.stderr)
         return
@@ -37,8 +40,7 @@ def main(argv: list[str]) -> None:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{summary['networks']} networks in {WORKDIR.value}/networks.csv, of which {summary['separated']} separated")
     if FIGURES.value:
-        for path in draw(WORKDIR.value):
-            print(path)
+        draw_figures(lambda: draw(WORKDIR.value), WORKDIR.value, refusal)
 
 
 if __name__ == "__main__":

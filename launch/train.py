@@ -8,6 +8,7 @@ The same command continues an interrupted run; a finished one is never overwritt
 import sys
 
 import _path  # noqa: F401
+from _figures import draw_figures, run_or_read
 
 from margin_jax import backend, cli
 from margin_jax.experiments.train import train
@@ -22,12 +23,13 @@ def main(argv: list[str]) -> None:
     config = cli.read_config(CONFIG)
     check(config.get("figures", ()))
     backend.prepare(config.batch_size, config.devices)
-    summary = train(config, WORKDIR.value)
+    summary, refusal = run_or_read(lambda: train(config, WORKDIR.value), WORKDIR.value)
     for warning in summary["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
+    if refusal and (not FIGURES.value or summary["status"] != "finished"):
+        raise refusal
     if FIGURES.value:
-        for path in draw(WORKDIR.value, data_dir=config.data.dir):
-            print(path)
+        draw_figures(lambda: draw(WORKDIR.value, data_dir=config.data.dir), WORKDIR.value, refusal)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ _NAMES = {
     "theory.distribution": ("normalised_margins", "margin_curve", "separated", "support_set", "overlap", "ramp_loss",
                             "auc_mean", "auc_ramp", "auc_tail", "small_margin_count", "coefficient_of_variation",
                             "relative_iqr"),
-    "theory.norms": ("layer_norm", "layer_norms", "rho", "rho_factors", "normalised_params"),
+    "theory.norms": ("layer_norm", "layer_norms", "rho", "rho_factors", "log_rho", "normalised_params"),
     # which examples: scores, rules, masks
     "theory.scores": ("el2n", "grand", "network_grand", "Dynamics", "fresh_dynamics", "present", "forgetting", "aum"),
     "theory.selection": ("select", "balanced_mask", "random_scores", "of_ids", "kept_counts"),

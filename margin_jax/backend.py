@@ -3,13 +3,15 @@
 
 import os
 import pathlib
+import traceback
 from typing import NamedTuple
 
 import jax
-import platformdirs
 from absl import logging
 
+from margin_jax import signals
 from margin_jax.errors import InputError
+from margin_jax.machine import free_host_memory, user_cache
 
 CPU = "cpu"
 
@@ -71,6 +73,7 @@ def trials_at_once(mapping: str) -> int:
 
 MOST_CPU_DEVICES = 8
 AUTO = "auto"
+PLATFORMS_VARIABLE = "JAX_PLATFORMS"
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
@@ -88,9 +91,23 @@ def _use_cpu_devices(count: int) -> None:
 
 
 def cache_dir() -> pathlib.Path:
-    """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, else `margin_jax/xla` in the user's cache folder."""
+    """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, else `margin_jax/xla` in the user's cache folder.
+
+    Raises InputError where the user has no such folder.
+    """
     named = os.environ.get(CACHE_VARIABLE)
-    return pathlib.Path(named) if named else platformdirs.user_cache_path("margin_jax") / "xla"
+    return pathlib.Path(named) if named else user_cache() / "xla"
+
+
+def _may_write(folder: pathlib.Path) -> bool:
+    """Makes the folder of compiled programs; one that cannot be made costs a line, and each start its compilation."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        logging.warning("compiled programs are not kept: %s: %s; %s names another folder", folder, error.strerror,
+                        CACHE_VARIABLE)
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def prepare(batch_size: int, devices: int = 0) -> None:
@@ -109,10 +126,38 @@ def prepare(batch_size: int, devices: int = 0) -> None:
         count = 1
         if one_thread(batch_size):
             os.environ.setdefault("NPROC", "1")
+    if devices > max(16, cores()):  # more than any host has accelerators
+        logging.warning("devices=%d on a machine of %d cores: steps get slower, not faster", devices, cores())
     _use_cpu_devices(count)
     if CACHE_VARIABLE not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        _keep_programs()
+
+
+def _keep_programs() -> None:
+    try:
+        folder = cache_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, InputError) as error:  # InputError: a user with neither HOME nor an entry in the list of users
+        logging.warning("compiled programs are not kept (%s); %s=DIR names a folder for them", error, CACHE_VARIABLE)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def trap_nans() -> None:
+    """Lets JAX stop at the operation that first gives NaN, at the cost of a look at every result."""
+    jax.config.update("jax_debug_nans", True)
+
+
+def platform_problem(error: Exception) -> str:
+    """What a line says where JAX has not found what JAX_PLATFORMS asks for; "" for any other error."""
+    wanted = os.environ.get(PLATFORMS_VARIABLE, "")
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    unnamed = isinstance(error, AssertionError) and "xla_bridge" in raised_in
+    if not wanted or not (unnamed or "Unable to initialize backend" in str(error)):
+        return ""
+    return (f"{PLATFORMS_VARIABLE}={wanted}: JAX has no such device here. Unset the variable for what there is; a GPU "
+            "needs a driver and pip install 'jax[cuda12]'")
 
 
 class Share(NamedTuple):
@@ -147,12 +192,17 @@ def share_of_processes(coordinator: str, count: int, index: int) -> Share:
         raise InputError(f"expected --process_count=P and --process_id in 0..P-1, got {count} and {index}")
     if not coordinator:
         return Share(index, count)
+    _, _, port = coordinator.rpartition(":")
+    if coordinator != AUTO and not (coordinator.count(":") and port.isdecimal() and 0 < int(port) < 65536):
+        raise InputError(f"expected --coordinator=HOST:PORT with a port in 1..65535, such as node01:12345, got "
+                         f"{coordinator!r}")
     # A process that dies must not end the others, and may be started again: each trains its own networks.
     jax.config.update("jax_enable_recoverability", True)
     try:
         jax.distributed.initialize(None if coordinator == AUTO else coordinator, count, index)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"--coordinator={coordinator}: {error}") from error
+    signals.reinstall()  # JAX's preemption service has taken SIGTERM
     return Share(jax.process_index(), jax.process_count(), waits=jax.process_index() == 0)
 
 
@@ -162,4 +212,4 @@ def free_memory() -> int:
     stats = [device.memory_stats() for device in devices]
     if all(stats):
         return min(memory["bytes_limit"] - memory["bytes_in_use"] for memory in stats)
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
+    return free_host_memory() // len(devices)

@@ -190,20 +190,61 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def storable(config: Any) -> dict[str, Any]:
+    """A config as nested dict for JSON, which has no infinity: a float that is not finite becomes its text, "inf"."""
+    return {key: storable(value) if hasattr(value, "items") else
+            str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in config.items()}
+
+
+def restored(stored: dict[str, Any]) -> dict[str, Any]:
+    """What `storable` was given, tuples being lists; null, which earlier versions wrote for infinity, too."""
+    return _restored(stored, default_config().to_dict())
+
+
+def _restored(stored: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    read = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan, None: math.inf}
+    config = {}
+    for key, value in stored.items():
+        wanted = known.get(key)
+        if isinstance(value, dict):
+            value = _restored(value, wanted if isinstance(wanted, dict) else {})
+        elif isinstance(wanted, float) and (value is None or isinstance(value, str)):
+            value = read.get(value, value)
+        config[key] = value
+    return config
+
+
+def _finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
 def _whole(values: Any) -> bool:
     return all(isinstance(v, int) and not isinstance(v, bool) for v in values)
 
 
 def _numbers(values: Any) -> bool:
-    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) and _finite(v) for v in values)
 
 
 def _positive(values: Any) -> bool:
     return _numbers(values) and all(v > 0 for v in values)
 
 
+def _single(value: float) -> bool:
+    """Whether a number > 0 is so in float32 too, in which networks compute."""
+    return 1e-37 <= value <= 1e38
+
+
 def _distinct(values: Any) -> bool:
     return len(set(values)) == len(values)
+
+
+def _texts(values: Any) -> bool:
+    return all(isinstance(v, str) for v in values)
 
 
 MODES = ("immediate", "continuous", "grid")
@@ -236,7 +277,7 @@ RANGES = (
       "record.piece", "record.collapse_every", "sweep.train_loss", "sweep.chunk", "optimizer.weight_decay",
       "checkpoint_seconds", "log_every_seconds", "model.stem",
       "compress.learning_rate"), lambda v: v >= 0, ">= 0"),
-    (("model.init_std", "optimizer.learning_rate"), lambda v: v > 0, "> 0"),
+    (("model.init_std", "optimizer.learning_rate"), _single, "> 0, in 1e-37..1e38"),
     (("data.random_fraction", "record.dense_below", "stop.overlap"), lambda v: 0 <= v <= 1, "in [0, 1]"),
     (("model.reduction",), lambda v: 0 < v <= 1, "in (0, 1]"),
     (("optimizer.momentum",), lambda v: 0 <= v < 1, "in [0, 1)"),
@@ -247,8 +288,9 @@ RANGES = (
     (("model.pooling",), lambda v: _whole(v) and _distinct(v) and min(v, default=0) >= 0,
      "distinct numbers of convolutions, counted from 0, or ()"),
     (("gamma.absolute", "gamma.relative"), _positive, "numbers > 0"),
-    (("compress.init_stds", "sweep.learning_rates"), lambda v: _positive(v) and _distinct(v), "distinct numbers > 0"),
-    (("sweep.init_stds",), lambda v: len(v) < 3 and _positive(v) and list(v) == sorted(set(v)),
+    (("compress.init_stds", "sweep.learning_rates"), lambda v: _positive(v) and _distinct(v) and all(map(_single, v)),
+     "distinct numbers > 0, in 1e-37..1e38"),
+    (("sweep.init_stds",), lambda v: len(v) < 3 and _positive(v) and list(v) == sorted(set(v)) and all(map(_single, v)),
      "the lowest and the highest standard deviation, one alone, or none"),
     (("sweep.weight_decays",), lambda v: _numbers(v) and _distinct(v) and min(v, default=0) >= 0,
      "distinct numbers >= 0"),
@@ -261,15 +303,57 @@ RANGES = (
     (("compress.keeps",), lambda v: _whole(v) and _positive(v) and _distinct(v), "distinct whole numbers > 0"),
     (("compress.seeds",), lambda v: _whole(v) and _distinct(v) and all(0 <= s < 2**32 for s in v),
      "distinct whole numbers in 0..2^32 - 1"),
-    (("compress.grid_learning_rates",), lambda v: len(v) > 0 and _positive(v) and _distinct(v),
-     "one or more distinct numbers > 0"),
+    (("compress.grid_learning_rates",), lambda v: len(v) > 0 and _positive(v) and _distinct(v) and all(map(_single, v)),
+     "one or more distinct numbers > 0, in 1e-37..1e38"),
     (("compress.grid_batch_sizes",), lambda v: len(v) > 0 and _whole(v) and _distinct(v) and min(v) >= 0,
      "one or more distinct whole numbers >= 0"),
     (("stability.trials", "stability.chunk"), lambda v: v >= 0, ">= 0"),
     (("stability.epochs", "stability.pool"), lambda v: v >= 1, ">= 1"),
     (("stability.deletions",), lambda v: _whole(v) and _positive(v) and _distinct(v), "distinct whole numbers > 0"),
+    (("figures",), _texts, "names of figures"),
+    (("data.classes",), lambda v: all(_texts((x,)) or _whole((x,)) for x in v), "names or numbers of classes"),
+    (("model.widths", "model.blocks", "model.dense", "model.strides"), lambda v: len(v) <= 1000,
+     "at most 1000 numbers"),
     (("compress.schedule",), is_schedule, "pairs (until, step) of whole numbers > 0, until falling"),
 )
+# The largest whole numbers: beyond these a job would die of memory or of a type's range, or never begin.
+MOST = {
+    **dict.fromkeys(("seed", "data.random_seed", "compress.seeds"), 2**32 - 1), "compress.ids": 2**63 - 1,
+    **dict.fromkeys(("model.widths", "model.dense", "model.growth", "model.stem"), 65_536), "model.blocks": 1000,
+    **dict.fromkeys(("model.kernel", "model.strides"), 1023), "devices": 256, "sweep.networks": 100_000,
+    **dict.fromkeys(("sweep.resamples", "stability.trials"), 10**7),
+}
+MOST_ELSEWHERE = 2**31 - 1  # epochs are recorded as int32
+
+
+def shown(value: Any) -> str:
+    """A value in a message: at most a line of it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"
+
+
+def _writable(item: Any) -> bool:
+    """False for text with NUL or half of a surrogate pair."""
+    try:
+        return not isinstance(item, str) or b"\0" not in item.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _check_items(flat: dict[str, Any]) -> None:
+    """Checks what is in each value, whatever the key: plain values, no text that no file can hold, no huge number."""
+    for key, value in flat.items():
+        pairs = key == "compress.schedule"
+        values = value if isinstance(value, (tuple, list)) else (value,)
+        items = [item for v in values for item in (v if pairs and isinstance(v, (tuple, list)) else (v,))]
+        plain = all(isinstance(item, (str, int, float)) for item in items)
+        _need(flat, key, plain, "pairs of whole numbers" if pairs else "made of plain numbers or texts")
+        _need(flat, key, all(map(_writable, items)), "text that can be written to a file, without NUL")
+        most = MOST.get(key, MOST_ELSEWHERE)
+        _need(flat, key, all(abs(item) <= most for item in items if isinstance(item, int)), f"at most {most}")
 
 
 def _check_keys(flat: dict[str, Any], known: dict[str, Any]) -> None:
@@ -281,7 +365,7 @@ def _check_keys(flat: dict[str, Any], known: dict[str, Any]) -> None:
         sequence = isinstance(wanted, tuple) and isinstance(value, (tuple, list))
         if not (number or sequence or type(value) is type(wanted)):
             raise InputError(f"config: {key} should be of type {type(wanted).__name__} like {wanted!r}, "
-                             f"got {value!r} of type {type(value).__name__}")
+                             f"got {shown(value)} of type {type(value).__name__}")
     missing = sorted(known.keys() - flat.keys())
     if missing:
         raise InputError(f"config: missing {', '.join(missing)}; start from margin_jax.config.default_config()")
@@ -289,7 +373,7 @@ def _check_keys(flat: dict[str, Any], known: dict[str, Any]) -> None:
 
 def _need(flat: dict[str, Any], key: str, holds: bool, expected: str) -> None:
     if not holds:
-        raise InputError(f"config: {key} should be {expected}, got {flat[key]!r}")
+        raise InputError(f"config: {key} should be {expected}, got {shown(flat[key])}")
 
 
 def _check_choices_and_ranges(flat: dict[str, Any]) -> None:
@@ -299,8 +383,8 @@ def _check_choices_and_ranges(flat: dict[str, Any]) -> None:
         known = set(flat[key]) <= set(allowed) and len(set(flat[key])) == len(flat[key])
         _need(flat, key, known, f"some of {', '.join(allowed)}, each once")
     for key, value in flat.items():
-        if isinstance(value, float):
-            _need(flat, key, math.isfinite(value) or (key == "rho.p" and value > 0), "a finite number")
+        if isinstance(value, (int, float)):
+            _need(flat, key, _finite(value) or (key == "rho.p" and value > 0), "a finite number")
     for keys, holds, expected in RANGES:
         for key in keys:
             _need(flat, key, holds(flat[key]), expected)
@@ -315,8 +399,11 @@ def validate(config: Any) -> None:
     Raises:
       InputError: the first thing wrong, with the key, what was expected and what came.
     """
+    if not hasattr(config, "items"):
+        raise InputError(f"config: expected a ConfigDict or dict, got {shown(config)}")
     flat = flatten(config)
     _check_keys(flat, flatten(default_config()))
+    _check_items(flat)
     _check_choices_and_ranges(flat)
     _need(flat, "rho.mode", flat["rho.mode"] != "batch_norm" or flat["model.batch_norm"],
           "batch_norm only with model.batch_norm=True")

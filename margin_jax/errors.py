@@ -1,4 +1,4 @@
-"""The two errors whose message is for the user, shown without a traceback, and `nearest` for a mistyped name."""
+"""The errors whose message is for the user, shown without a traceback, and `nearest` for a mistyped name."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,10 @@ class InputError(ValueError):
     The launch scripts print its message without a traceback and leave with exit status 2. It is raised before any
     compute is spent and before anything on disk is changed.
     """
+
+
+class OverError(InputError):
+    """The work folder holds a run that is over, which is never overwritten; a launch script may still draw it."""
 
 
 class DivergedError(RuntimeError):

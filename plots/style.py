@@ -3,13 +3,15 @@
 Also the scales that figures share, epochs as colours and margins in a power of ten, and how files are written.
 """
 
+import contextlib
 import functools
 import io
 import logging
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
@@ -39,6 +41,7 @@ RC = {
 logging.getLogger("fontTools").setLevel(logging.WARNING)
 _P, _R = ParamSpec("_P"), TypeVar("_R")
 _log = logging.getLogger(__name__)
+_keep_files: ContextVar[bool] = ContextVar("keep_files", default=False)
 
 
 class Lacking(InputError):
@@ -132,6 +135,16 @@ def save(figure: Figure, folder: str | pathlib.Path, name: str) -> list[pathlib.
     return [write(pathlib.Path(folder) / f"{name}.{kind}", content) for kind, content in contents.items()]
 
 
+@contextlib.contextmanager
+def keep_files() -> Iterator[None]:
+    """A context in which `write` leaves files that are there as they are, so that only missing ones are written."""
+    token = _keep_files.set(True)
+    try:
+        yield
+    finally:
+        _keep_files.reset(token)
+
+
 def write(path: pathlib.Path, content: bytes) -> pathlib.Path:
     """Writes a file under another name and renames it, so that a viewer never loads half of one.
 
@@ -139,6 +152,8 @@ def write(path: pathlib.Path, content: bytes) -> pathlib.Path:
       InputError: no permission, or no space.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    if _keep_files.get() and path.is_file():
+        return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -2,8 +2,12 @@
 
 import copy
 import importlib
+import json
+import math
 import pathlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +15,8 @@ import pytest
 from margin_jax.config import (
     default_config,
     flatten,
+    restored,
+    storable,
     validate,
     validate_compression,
     validate_stability,
@@ -19,6 +25,7 @@ from margin_jax.config import (
 )
 from margin_jax.errors import InputError
 from margin_jax.experiments.sweep_members import members
+from margin_jax.run_folder.write import RunFolder, difference
 
 
 def with_value(key, value):
@@ -70,11 +77,89 @@ def test_defaults_are_valid_and_stay_as_they_are():
     ("rho.p", 0.5, "rho.p should be >= 1"),
     ("gamma.relative", (0.0,), "numbers > 0"),
     ("compress.ids", (1.5,), "whole numbers"),
+    ("figures", (1, 2), "figures should be names of figures, got (1, 2)"),
+    ("figures", ([],), "figures should be made of plain numbers or texts"),
+    ("devices", 20_000, "devices should be at most 256, got 20000"),
+    ("devices", "2", "devices should be of type int"),
+    ("devices", (2,), "devices should be of type int"),
+    ("compress.controls", (["frozen"], ["random"]), "controls should be made of plain numbers or texts"),
+    ("compress.controls", ({"frozen": 1},), "controls should be made of plain"),
+    ("compress.controls", ("frozen", 3), "controls should be some of"),
+    ("compress.schedule", ((1, (2,)),), "schedule should be pairs of whole numbers"),
+    ("compress.schedule", ((10**40, 1),), "schedule should be at most 2147483647"),
+    ("sweep.networks", 10**40, "networks should be at most 100000"),
+    ("sweep.learning_rates", (10**400,), "learning_rates should be at most"),
+    ("optimizer.learning_rate", 10**400, "learning_rate should be at most"),
+    ("epochs", 2**31, "epochs should be at most 2147483647"),
+    ("model.widths", (10**9,), "widths should be at most 65536"),
+    ("model.widths", (1,) * 1001, "widths should be at most 1000 numbers"),
+    ("compress.ids", (2**63,), "ids should be at most 9223372036854775807"),
+    ("seed", 2**32, "seed should be at most 4294967295"),
+    ("gamma.absolute", (float("inf"),), "numbers > 0"),
+    ("gamma.absolute", (float("nan"),), "numbers > 0"),
+    ("sweep.weight_decays", (float("nan"),), "distinct numbers >= 0"),
+    ("rho.p", float("nan"), "rho.p should be a finite number"),
+    ("rho.p", -float("inf"), "rho.p should be a finite number"),
+    ("model.init_std", 1e-320, "init_std should be > 0, in 1e-37..1e38"),
+    ("sweep.init_stds", (1e-320, 1.0), "standard deviation"),
+    ("data.classes", (1.5, 2), "names or numbers of classes"),
+    ("data.dir", "a\0b", "dir should be text that can be written to a file"),
+    ("stability.base", "\udc80", "base should be text that can be written to a file"),
 ])
 def test_a_mistake_is_named(key, value, message):
     with pytest.raises(InputError) as error:
         validate(with_value(key, value))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["sweep.networks", "optimizer.learning_rate", "data.name", "gamma.absolute"])
+def test_a_value_of_any_length_gives_a_short_message(key):
+    for value in (10**5000, "x" * 10**6, (10**5000,) * 10**4):  # no str() of the first
+        with pytest.raises(InputError, match=f"{key} should be") as error:
+            validate(with_value(key, value))
+        assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("config", [None, 3, "config", [("epochs", 3)]])
+def test_what_is_no_config_is_refused(config):
+    with pytest.raises(InputError, match="expected a ConfigDict or dict"):
+        validate(config)
+
+
+@pytest.mark.parametrize("key,value", [("rho.p", math.inf), ("rho.p", 3.5), ("data.dir", "inf"), ("figures", ("a",))])
+def test_a_config_comes_back_from_json_as_it_was(key, value):
+    config = with_value(key, value)
+    text = json.dumps(storable(config), allow_nan=False)
+    assert restored(json.loads(text)) == json.loads(json.dumps(config))
+    assert config == with_value(key, value)
+
+
+def test_infinity_is_found_again_in_a_run_folder_also_where_it_was_null(tmp_path):
+    config = with_value("rho.p", math.inf)
+    with RunFolder(tmp_path) as folder:
+        folder.start({"config": config, "data": {"mean": [math.nan]}})
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert stored["config"]["rho"]["p"] == "inf" and stored["data"]["mean"] == [None]
+    assert difference(stored["config"], config) == []
+    assert difference(stored["config"], with_value("rho.p", 2.0)) == ["  rho.p: inf -> 2.0"]
+    stored["config"]["rho"]["p"] = None  # as earlier versions wrote it
+    assert difference(stored["config"], config) == []
+
+
+def run_script(*arguments):
+    return subprocess.run([sys.executable, "launch/train.py", "--config=configs/quickstart.py", *arguments],
+                          capture_output=True, text=True, timeout=100, cwd=pathlib.Path(__file__).parent.parent)
+
+
+@pytest.mark.parametrize("overrides, message", [
+    (["--config.gamma.absolute=0.5", "--config.gamma.absolute=(0.7,)"],
+     "--config.gamma.absolute is given more than once; write all of its values at once"),
+    (["--config.epochs=3", "--config.epochs=4", "--config.devices=20000"], "devices should be at most 256, got 20000"),
+])
+def test_a_mistake_on_the_command_line_leaves_nothing_and_no_traceback(tmp_path, overrides, message):
+    done = run_script(f"--workdir={tmp_path / 'run'}", *overrides)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_key_is_named():

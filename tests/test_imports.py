@@ -11,17 +11,21 @@ EFFECTS = {"os", "pathlib", "shutil", "subprocess", "absl", "tensorflow_datasets
            "requests", "ml_collections", "sklearn"}
 PURE = {"theory", "statistics", "models", "training", "parallel"}
 # What a room, or a file at the top of the package, may import beside itself; `errors` is open to all.
-GROUND = {"backend", "parallel"}
+GROUND = {"backend", "parallel", "signals"}
 MAY_IMPORT = {
-    "errors": set(), "backend": set(), "parallel": set(), "models": GROUND, "data": set(), "statistics": set(),
+    "errors": set(), "signals": set(), "machine": set(), "backend": {"machine", "signals"}, "parallel": set(),
+    "models": GROUND, "data": {"machine"}, "statistics": set(),
     "theory": {"models", "parallel"},
     "training": {"theory", "models", *GROUND},
     "config": {"theory", "models", "data", "training.state"},  # names of choices
-    "run_folder.tables": set(), "run_folder.read": {"run_folder.tables"},
-    "run_folder.write": {"run_folder.tables", "run_folder.read", "config"}, "run_folder.checkpoint": set(),
+    "run_folder.checksums": set(), "run_folder.lock": set(), "run_folder.tables": {"run_folder.checksums"},
+    "run_folder.read": {"run_folder.tables", "run_folder.checksums"},
+    "run_folder.check": {"run_folder.tables", "run_folder.read", "run_folder.checksums"},
+    "run_folder.write": {"run_folder.lock", "run_folder.tables", "run_folder.read", "run_folder.checksums", "config"},
+    "run_folder.checkpoint": {"run_folder.read", "run_folder.checksums"},
     "experiments": {"run_folder", "config", "training", "theory", "models", "statistics", "data", *GROUND},
     "bench": {"run_folder", "config", "training", "theory", "models", "statistics", "data", "experiments", *GROUND},
-    "cli": {"config"},
+    "cli": {"backend", "config", "machine", "signals"},
 }
 PLOTS_MAY_IMPORT = {"run_folder.read", "run_folder.tables", "statistics", "theory.distribution", "data", "errors"}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

@@ -1,10 +1,12 @@
 """Decoded data sets kept on disk, so that a picture is decoded once on a machine and not once a run.
 
 An entry is a folder for one source in one state; it holds raw `.npy` files and their checksums. It is filled beside its
-place and then renamed, so that a reader meets a whole entry or none, whatever number of processes write it.
+place and then renamed, so that a reader meets a whole entry or none, whatever number of processes write it. Every byte
+is under a checksum that is compared before the byte is used, so that damage can only cost another decoding.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,16 +16,33 @@ import uuid
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import platformdirs
 from absl import logging
 
 from margin_jax.data.dataset import Dataset, Split
+from margin_jax.errors import InputError
+from margin_jax.machine import user_cache
 
-_FORMAT = 1
+_FORMAT = 2  # 1 had no checksum of headers and of meta.json
 _ABANDONED_SECONDS = 3600.0
 _ARRAYS = ("images", "labels", "ids")
+_PIECE = 1 << 20
+
+
+def expanded(path: str) -> Path:
+    """A path that a user gave, with a leading ~ expanded; raises InputError where it cannot be one of this system."""
+    whole = os.path.expanduser(path)
+    if whole.startswith("~"):
+        raise InputError(f"cannot tell which folder {path!r} means: there is no such user or no HOME; write the whole "
+                         "path")
+    try:
+        os.lstat(whole)
+    except (OSError, ValueError) as error:  # a file that is absent or closed to us is told by who needs it
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{whole[:60]!r} cannot be a file or folder ({type(error).__name__})") from error
+    return Path(whole)
 
 
 def cache_root(cache_dir: str = "") -> Path:
@@ -35,11 +54,14 @@ def cache_root(cache_dir: str = "") -> Path:
 
     Returns:
         The folder, with a leading ~ expanded.
+
+    Raises:
+        InputError: the folder begins with ~, or none is named, and the user has no home folder.
     """
     chosen = cache_dir or os.environ.get("MARGIN_JAX_CACHE", "")
     if chosen:
-        return Path(os.path.expanduser(chosen))
-    return platformdirs.user_cache_path("margin_jax")
+        return expanded(chosen)
+    return user_cache()
 
 
 def cached(read: Callable[[], Dataset], *, reader: str, source: Path, cache_dir: str = "") -> Dataset:
@@ -47,7 +69,7 @@ def cached(read: Callable[[], Dataset], *, reader: str, source: Path, cache_dir:
 
     An entry is known by the reader, the source's resolved path, and the relative name, size and modification time of
     every file in it: when one changes, the source is read anew and the old entry removed. A damaged entry is replaced.
-    A cache that cannot be written costs one logged line and nothing else.
+    A cache that cannot be written, or a user without a home folder, costs one logged line and nothing else.
 
     Args:
         read: reads the source; called only when the cache does not hold it.
@@ -59,7 +81,13 @@ def cached(read: Callable[[], Dataset], *, reader: str, source: Path, cache_dir:
         The data set, its arrays with the shapes and types of `Split`. `read` must not have randomised labels: an entry
         keeps `labels` alone, and they come back as `true_labels` too.
     """
-    root = cache_root(cache_dir)
+    try:
+        root = cache_root(cache_dir)
+    except InputError as error:
+        if cache_dir:
+            raise
+        logging.warning("%s is not cached: %s", reader, error)
+        return read()
     family = f"{reader}-{_hash(str(source.resolve()))}-"
     entry = root / (family + _fingerprint(source))
     dataset = _read_entry(entry)
@@ -69,7 +97,7 @@ def cached(read: Callable[[], Dataset], *, reader: str, source: Path, cache_dir:
     try:
         _write_entry(dataset, entry)
         _remove_stale(root, family, entry)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that no folder can have
         logging.warning("%s cannot be cached in %s (%s); it will be decoded again next time", reader, root, error)
     return dataset
 
@@ -86,24 +114,44 @@ def _fingerprint(source: Path) -> str:
     return _hash("\n".join(lines))
 
 
-def _checksum(array: np.ndarray) -> int:
-    return zlib.crc32(memoryview(array).cast("B"))
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
+
+
+def _meta_text(content: dict[str, Any]) -> str:
+    """meta.json: the content and its checksum, in the one spelling that `_read_meta` accepts."""
+    text = json.dumps(content, sort_keys=True)
+    return json.dumps({"checksum": zlib.crc32(text.encode()), "content": content}, sort_keys=True)
+
+
+def _read_meta(entry: Path) -> dict[str, Any]:
+    text = (entry / "meta.json").read_text(encoding="utf-8")
+    content = json.loads(text)["content"]
+    if text != _meta_text(content):
+        raise ValueError("the checksum of meta.json differs")
+    return content
 
 
 def _read_entry(entry: Path) -> Dataset | None:
     """Reads an entry; None if it is absent or damaged, in which case it is also taken out of the way."""
-    if not os.path.isdir(entry):  # unlike Path.is_dir, False where a folder above may not be entered
+    if not os.path.lexists(entry):  # unlike Path.exists, False where a folder above may not be entered
         return None
     try:
-        meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
+        meta = _read_meta(entry)
+        for name, expected in meta["checksums"].items():
+            if _checksum(entry / f"{name}.npy") != expected:
+                raise ValueError(f"the checksum of {name}.npy differs")
         arrays = {name: np.load(entry / f"{name}.npy", allow_pickle=False) for name in meta["checksums"]}
-        if any(_checksum(arrays[name]) != expected for name, expected in meta["checksums"].items()):
-            raise ValueError("checksums differ")
         splits = (Split(*(arrays[f"{split_name}_{name}"] for name in (*_ARRAYS, "labels")))
                   for split_name in ("train", "test"))
         return Dataset(meta["name"], *splits, tuple(meta["class_names"]))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
-        logging.warning("the cache entry %s is damaged (%s) and will be written again", entry, error)
+    except Exception as error:  # a damaged file can fail in any operation, such as TokenError or RecursionError
+        logging.warning("the cache entry %s is damaged (%s: %s) and will be written again", entry,
+                        type(error).__name__, error)
         _discard(entry)
         return None
 
@@ -116,11 +164,11 @@ def _write_entry(dataset: Dataset, entry: Path) -> None:
         checksums = {}
         for split_name, split in (("train", dataset.train), ("test", dataset.test)):
             for name in _ARRAYS:
-                array = np.ascontiguousarray(getattr(split, name))
-                np.save(beside / f"{split_name}_{name}.npy", array, allow_pickle=False)
-                checksums[f"{split_name}_{name}"] = _checksum(array)
+                path = beside / f"{split_name}_{name}.npy"
+                np.save(path, np.ascontiguousarray(getattr(split, name)), allow_pickle=False)
+                checksums[path.stem] = _checksum(path)
         meta = {"name": dataset.name, "class_names": list(dataset.class_names), "checksums": checksums}
-        (beside / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        (beside / "meta.json").write_text(_meta_text(meta), encoding="utf-8")
         try:
             os.rename(beside, entry)
         except OSError:
@@ -137,7 +185,10 @@ def _discard(folder: Path) -> None:
         os.rename(folder, aside)
     except OSError:
         return
-    shutil.rmtree(aside, ignore_errors=True)
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:  # a file or a link where the folder should be
+        aside.unlink(missing_ok=True)
 
 
 def _remove_stale(root: Path, family: str, entry: Path) -> None:

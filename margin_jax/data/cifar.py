@@ -2,8 +2,8 @@
 
 - `cifar-10-batches-bin`, the official binary archive: rows of one label and 3072 pixels.
 - `cifar-10-batches-py`, the official pickles. A pickle can name any function and have it called while it is read;
-  `read_arrays` lets a file name just what the official ones need, uint8 arrays and plain values, and everything else
-  ends the reading before anything is called.
+  `read_arrays` lets a file name just what arrays of integers need, answers each of these names with a function of its
+  own that checks what it gets, and ends the reading at any other name before anything is called.
 - A folder that TensorFlow Datasets (TFDS) prepared, read as ArrayRecord without TensorFlow.
 
 All give images (N, 32, 32, 3) uint8. The archives number examples in the order of their files, TFDS by the number in
@@ -19,22 +19,70 @@ from typing import Any
 
 import numpy as np
 
-from margin_jax.data.dataset import Dataset, Split, make_split
+from margin_jax.data.dataset import Dataset, Split, make_split, short
 from margin_jax.errors import InputError
 
-# The function NumPy itself names when it pickles an array; taken from an array, since its module moved in NumPy 2.
-_RECONSTRUCT = np.empty(0, np.uint8).__reduce__()[0]
+_INTEGERS = {text: np.dtype(text) for kind in "ui" for text in (f"{kind}1", f"{kind}2", f"{kind}4", f"{kind}8")}
+_INTEGERS |= {dtype.name: dtype for dtype in _INTEGERS.values()} | {"|u1": np.dtype("u1"), "|i1": np.dtype("i1")}
 
 
 class _Refused(Exception):
     """Says what the file holds that is not admitted."""
 
 
-def _uint8_dtype(spec: str | bytes, align: int = 0, copy: int = 0) -> np.dtype:
-    """Stands in for numpy.dtype: Python 2 wrote align=0, which NumPy 2.4 warns about, and only bytes are expected."""
-    if spec not in ("u1", b"u1", "|u1", "uint8"):
-        raise _Refused(f"an array of type {spec!r}")
-    return np.dtype(np.uint8)
+def _text(value: Any) -> str:
+    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+
+
+class _Type:
+    """Stands in for numpy.dtype, of integers alone: text of the type, then a state that may set the order of bytes."""
+
+    def __init__(self, spec: str | bytes, align: int = 0, copy: int = 0) -> None:
+        if _text(spec) not in _INTEGERS:
+            raise _Refused(f"an array of type {spec!r}")
+        self.dtype = _INTEGERS[_text(spec)]
+
+    def __setstate__(self, state: tuple) -> None:
+        _, order, *rest = state
+        if _text(order) not in "<>|=" or any(field not in (None, -1, 0) for field in rest):
+            raise _Refused("an array of a type with fields")
+        if _text(order) in "<>":
+            self.dtype = self.dtype.newbyteorder(_text(order))
+
+
+def _array(data: bytes | bytearray, kind: Any, shape: tuple[int, ...], order: str) -> np.ndarray:
+    """An array over `data`; ValueError where the bytes do not fill the shape."""
+    if not isinstance(kind, _Type) or not isinstance(data, (bytes, bytearray)):
+        raise _Refused(f"an array made of {type(data).__name__} and {type(kind).__name__}")
+    return np.frombuffer(data, kind.dtype).reshape(shape, order=order)
+
+
+class _Array:
+    """Stands in for the array that numpy's _reconstruct makes empty and the pickle then fills."""
+
+    content: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, by_columns, data = state
+        self.content = _array(data, kind, shape, "F" if by_columns else "C")
+
+
+def _reconstruct(*_: Any) -> _Array:
+    """Stands in for numpy's _reconstruct."""
+    return _Array()
+
+
+def _from_buffer(data: bytes | bytearray, kind: Any, shape: tuple[int, ...], order: str,
+                 axes: tuple[int, ...] | None = None) -> np.ndarray:
+    """Stands in for numpy's _frombuffer, by which protocol 5 writes contiguous arrays."""
+    if order == "K" and axes is not None:
+        return _array(data, kind, shape, "C").transpose(axes)
+    return _array(data, kind, shape, order)
+
+
+def _scalar(kind: Any, data: bytes) -> int:
+    """Stands in for numpy's scalar: a list of labels may hold NumPy's own integers."""
+    return int(_array(data, kind, (), "C"))
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
@@ -44,13 +92,12 @@ def _latin1_bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_ADMITTED: dict[tuple[str, str], Callable | type] = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _uint8_dtype,
-    ("_codecs", "encode"): _latin1_bytes,
-}
+# NumPy 2 moved its modules from numpy.core to numpy._core. "numpy.ndarray" is only ever an argument of _reconstruct.
+_ADMITTED: dict[tuple[str, str], Any] = {
+    (module, name): stand_in for module in ("numpy.core", "numpy._core") for (module, name), stand_in in {
+        (f"{module}.multiarray", "_reconstruct"): _reconstruct, (f"{module}.multiarray", "scalar"): _scalar,
+        (f"{module}.numeric", "_frombuffer"): _from_buffer}.items()}
+_ADMITTED |= {("numpy", "ndarray"): None, ("numpy", "dtype"): _Type, ("_codecs", "encode"): _latin1_bytes}
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -64,10 +111,10 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_arrays(path: Path) -> dict:
-    """Reads a pickled dictionary of uint8 arrays, numbers, texts and lists without running code from the file.
+    """Reads a pickled dictionary of integer arrays, numbers, texts and lists without running code from the file.
 
     Args:
-        path: a pickle written by Python 2 or 3.
+        path: a pickle written by Python 2 or 3, of any protocol.
 
     Returns:
         The dictionary. Text that Python 2 wrote comes back as bytes, keys included.
@@ -81,13 +128,15 @@ def read_arrays(path: Path) -> dict:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except _Refused as error:
-        raise InputError(f"{path} is refused: expected a pickle of uint8 arrays and plain values, found {error}. Fetch "
-                         "the official files again, or the binary ones with launch/prepare_data.py") from error
+        raise InputError(f"{path} is refused: expected a pickle of integer arrays and plain values, found "
+                         f"{short(error)}. "
+                         "Fetch the official files again, or the binary ones with launch/prepare_data.py") from error
     except Exception as error:  # a damaged pickle can fail in any operation: EOFError, KeyError, MemoryError, ...
-        raise InputError(f"{path} is cut short or damaged ({type(error).__name__}: {error}); fetch it again") from error
+        raise InputError(f"{path} is cut short or damaged ({type(error).__name__}: {short(error)}); fetch it "
+                         "again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} should hold a dictionary, found {type(content).__name__}")
-    return content
+    return {key: value.content if isinstance(value, _Array) else value for key, value in content.items()}
 
 
 BINARY_FOLDER, PICKLE_FOLDER = "cifar-10-batches-bin", "cifar-10-batches-py"
@@ -179,12 +228,17 @@ def _read_binary(path: Path) -> _Batch:
 def _read_pickle(path: Path) -> _Batch:
     content = _with_text_keys(read_arrays(path))
     pixels, labels = content.get("data"), content.get("labels")
+    shape = getattr(pixels, "shape", type(pixels).__name__)
     if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.shape[1] != _PIXELS:
-        shape = getattr(pixels, "shape", type(pixels).__name__)
         raise InputError(f"{path} should hold 'data' of shape (n, {_PIXELS}), found {shape}")
-    valid = isinstance(labels, list) and all(type(label) is int and 0 <= label <= 255 for label in labels)
+    if pixels.dtype != np.uint8:
+        raise InputError(f"{path} should hold 'data' of type uint8, found {pixels.dtype}")
+    if isinstance(labels, np.ndarray):
+        labels = labels.tolist()
+    valid = isinstance(labels, (list, tuple)) and all(type(label) is int and 0 <= label <= 255 for label in labels)
     if not valid or len(labels) != len(pixels):
-        raise InputError(f"{path} should hold 'labels', a list of {len(pixels)} class numbers; fetch the archive again")
+        raise InputError(f"{path} should hold 'labels', {len(pixels)} class numbers in a list, a tuple or an array; "
+                         "fetch the archive again")
     return pixels, np.array(labels, np.int32)
 
 
@@ -197,7 +251,7 @@ def _binary_classes(folder: Path) -> tuple[str, ...]:
 def _pickle_classes(folder: Path) -> tuple[str, ...]:
     path = folder / "batches.meta"
     names = _with_text_keys(read_arrays(path)).get("label_names") if path.is_file() else None
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, (list, tuple)) or not names:
         return CIFAR10_CLASSES
     return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names)
 
@@ -267,9 +321,11 @@ def read_tfds(version: Path) -> Dataset:
         raise _refusal(version, f"{', '.join(missing)} is missing")
     try:
         builder = tfds.builder_from_directory(version)
-        names = tuple(builder.info.features["label"].names)
+        names, called = tuple(builder.info.features["label"].names), builder.info.name
     except Exception as error:  # TFDS lets the errors of its JSON and protobuf parsers through
         raise _refusal(version, f"TFDS cannot open it ({error})") from error
+    if called != "cifar10":
+        raise _refusal(version, f"it holds the data set {called!r}")
     _check_files(version, builder)
     # The images stay encoded in TFDS and are decoded here by Pillow: a third of the time, the same pixels whether or
     # not OpenCV is installed, and no advice to install it.

@@ -4,6 +4,7 @@
 recognises the same content when a run resumes.
 """
 
+import collections
 import dataclasses
 import hashlib
 
@@ -81,6 +82,40 @@ def make_split(images: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = 
     return Split(images, labels, ids, labels)
 
 
+def short(text: object, most: int = 200) -> str:
+    """The beginning of what a file holds or an error says, for a message."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
+def listed(words: list[str], most: int = 8) -> str:
+    """Joins words for a message: the first few, and how many more there are."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(short(word, 60) for word in words[:most]) + more
+
+
+def sorted_by_class(labels: np.ndarray) -> str:
+    """Says that rows lie class after class, which makes training in a fixed order forget class after class.
+
+    Args:
+        labels: (N,) integers, in the order in which rows are trained on.
+
+    Returns:
+        A warning; empty where rows are mixed, as in every data set that the library brings.
+    """
+    if labels.size < 2:
+        return ""
+    changes = int((labels[1:] != labels[:-1]).sum())
+    shares = np.unique(labels, return_counts=True)[1] / labels.size
+    # Of mixed rows, each differs from the one before with this probability.
+    mixed = (1 - float((shares ** 2).sum())) * (labels.size - 1)
+    if shares.size < 2 or changes > 0.1 * mixed:
+        return ""
+    return (f"the {labels.size} training examples lie class after class ({changes} changes of class, about {mixed:.0f} "
+            "if they were mixed): in this fixed order a network forgets one class while it learns the next. Set "
+            "config.shuffle=True, or mix images and labels with one permutation and number the ids anew")
+
+
 def digest(dataset: Dataset) -> str:
     """Hashes the content of a data set, to recognise the same data when a run resumes.
 
@@ -115,10 +150,10 @@ def validate_dataset(dataset: Dataset) -> None:
     names = dataset.class_names
     if len(names) < 2:
         raise InputError(f"a margin needs at least two classes, but {dataset.name} has {len(names)} "
-                         f"({', '.join(names)})")
+                         f"({listed(list(names))})")
     if len(set(names)) != len(names):
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        raise InputError(f"class names must differ, but {', '.join(repeated)} occurs more than once in {dataset.name}")
+        repeated = sorted(name for name, count in collections.Counter(names).items() if count > 1)
+        raise InputError(f"class names must differ, but {listed(repeated)} occurs more than once in {dataset.name}")
     for split_name, split in (("train", dataset.train), ("test", dataset.test)):
         validate_rows(split, split_name, len(names))
         _validate_pixels(split, split_name)
@@ -128,7 +163,7 @@ def validate_dataset(dataset: Dataset) -> None:
     counts = np.bincount(dataset.train.labels, minlength=len(names))
     absent = [f"{k} ({names[k]})" for k in np.flatnonzero(counts == 0)]
     if absent:
-        raise InputError(f"every class needs a training example, but class {', '.join(absent)} of {dataset.name} has "
+        raise InputError(f"every class needs a training example, but class {listed(absent)} of {dataset.name} has "
                          "none; remove it from the class names and renumber the labels from 0")
 
 

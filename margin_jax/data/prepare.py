@@ -4,7 +4,9 @@
 checks its MD5.
 """
 
+import gzip
 import hashlib
+import lzma
 import os
 import shutil
 import sys
@@ -192,9 +194,18 @@ def _unpack(archive: Path, target: Path) -> str:
         try:
             with tarfile.open(archive) as tar:
                 _extract(tar, folder)
-        except (tarfile.TarError, EOFError, zlib.error) as error:
+        except (tarfile.TarError, EOFError, ValueError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
             raise InputError(f"{archive} is no readable tar archive ({error}); remove it and run this again") from error
-        contents = _check(folder)
+        missing = [name for name in BINARY_BATCHES if not (folder / name).is_file()]
+        if missing:
+            raise InputError(f"{archive} is not the binary CIFAR-10 archive: its folder {BINARY_FOLDER} lacks "
+                             f"{', '.join(missing)}; remove it and run this again, with the --url and --md5 of that "
+                             "archive")
+        try:
+            contents = _check(folder)
+        except InputError as error:  # whose message names the folder that is about to be deleted
+            problem = str(error).replace(str(folder), f"its folder {BINARY_FOLDER}").replace(beside, str(target.parent))
+            raise InputError(f"{archive} holds no whole CIFAR-10: {problem}; remove it and run this again") from error
         os.rename(folder, target)
     return contents
 

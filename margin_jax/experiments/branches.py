@@ -18,6 +18,7 @@ from margin_jax.experiments.many_networks import Jobs
 from margin_jax.experiments.train import run_in
 from margin_jax.run_folder import read, write
 from margin_jax.run_folder.checkpoint import Checkpoints
+from margin_jax.run_folder.checksums import damaged
 from margin_jax.run_folder.tables import AFTER, FULL, SCRATCH, rule_name
 from margin_jax.run_folder.write import check_origin
 from margin_jax.training.state import TrainState, with_optimizer
@@ -203,11 +204,22 @@ def ensure_base(config: Any, start: Start, folder: pathlib.Path, jobs: Jobs) -> 
     like = fresh_snapshot(jobs.get(run), dataset.train.labels.size, run.stop.smallest)
     with Checkpoints(path / "checkpoints") as checkpoints:
         snapshot = on_host(checkpoints.restore(like))
+    _check_end(path, int(snapshot.state.epoch))
     metrics = read.read_metrics(path)
     row = {name: column[-1].item() for name, column in metrics.items()} if metrics["epoch"].size else {}
     failed = schedule.moment_missed(run, snapshot.progress) if status == "finished" else _divergence(path)
     return Base(start, run, path, snapshot, row, failed,
                 schedule.missed_status(run.stop) if failed and status == "finished" else status)
+
+
+def _check_end(path: pathlib.Path, epoch: int) -> None:
+    """Raises DamagedError where the newest checkpoint of a run that is over is not that of its end."""
+    summary = read.read_json(path, "summary.json")
+    diverged = summary["diverged"]
+    end = summary["epochs"] if diverged is None else diverged["checkpoint_epoch"]
+    if end != epoch:
+        raise damaged(path / "checkpoints", f"it has no checkpoint of epoch {end}, where the run ended",
+                      f"restore it from a copy, or delete {path}, so that this network is trained again")
 
 
 def _divergence(path: pathlib.Path) -> str:
@@ -304,8 +316,11 @@ def has_count(path: pathlib.Path, kept: int) -> bool:
 
 
 def kept_ids(path: pathlib.Path, kept: int) -> list[int]:
-    """Ids of the examples kept when `kept` were left, by ascending margin at that time."""
-    mask, stored = mask_at(path, kept), read.read_margins(path)
+    """Ids of the examples kept when `kept` were left, by ascending margin at that time, or by id without margins."""
+    mask = mask_at(path, kept)
+    if not (path / "margins.npz").is_file() and read.read_json(path, "summary.json")["distribution"] is None:
+        return read.read_mask(path)["ids"][mask].tolist()  # it diverged before its first kept margins
+    stored = read.read_margins(path)
     removed = read.read_mask(path)["removed_epoch"]
     left_at = removed[~mask].max(initial=-1)  # the removal that left these
     row = max(int(np.searchsorted(stored.epochs, left_at, side="right")) - 1, 0)

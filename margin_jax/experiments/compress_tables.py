@@ -11,7 +11,7 @@ from typing import Any
 from margin_jax.experiments.branches import Base, Branch, kept_ids
 from margin_jax.experiments.recording import init_std
 from margin_jax.experiments.schedule import divergence
-from margin_jax.run_folder import read, tables
+from margin_jax.run_folder import checksums, read, tables
 from margin_jax.run_folder.tables import AFTER, BASE, FROZEN, FULL, SCRATCH, Row
 from margin_jax.run_folder.write import RunFolder
 
@@ -106,11 +106,14 @@ def curve_rows(config: Any, path: pathlib.Path, seed: int, rule: str, scope: str
 class IdsTable:
     """kept_ids.json: which examples each compression kept."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        """Takes over what an interrupted job wrote."""
+    def __init__(self, folder: RunFolder, anew: bool = False) -> None:
+        """Takes over what an interrupted job wrote, unless all of it is made `anew`."""
         self._folder = folder
+        self._rows: list[Row] = []
         path = folder.path / tables.KEPT_IDS
-        self._rows: list[Row] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        if not anew:
+            checksums.check_absent(path)
+            self._rows = tables.read_kept_ids(folder.path) if path.is_file() else []
 
     def add(self, rows: list[Row]) -> None:
         """Adds rows that are not there yet and writes the file anew."""
@@ -133,7 +136,7 @@ class Gathered:
         self._cells: list[Row] = []
         self._curves: list[Row] = []
         self._removals: list[Row] = []
-        self._ids = IdsTable(folder)
+        self._ids = IdsTable(folder, anew=True)
         self._bases: list[Row] = []
 
     def base(self, base: Base) -> None:

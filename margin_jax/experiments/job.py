@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
+from absl import logging
 from jax.sharding import Mesh
 
 import margin_jax
 from margin_jax.backend import evaluation_piece, training_devices, training_piece
 from margin_jax.config import validate, validate_with_data
-from margin_jax.data.dataset import Dataset, Split, digest
+from margin_jax.data.dataset import Dataset, Split, digest, sorted_by_class
 from margin_jax.data.load import load_data
 from margin_jax.data.transforms import pixel_scaling
 from margin_jax.errors import InputError
@@ -95,12 +96,15 @@ def checked_data(config: Any, path: str | pathlib.Path, check: Callable[[Any], N
 
 
 def load_dataset(config: Any) -> Dataset:
-    """Reads the data that the config names and checks the config against them; raises InputError."""
+    """Reads the data that the config names and checks the config against them; raises InputError, and may warn."""
     section = config.data
     dataset = load_data(section.name, data_dir=section.dir, cache_dir=section.cache_dir, classes=tuple(section.classes),
                         examples=section.examples, random_fraction=section.random_fraction,
                         random_seed=section.random_seed)
     validate_with_data(config, dataset.train.ids)
+    warning = sorted_by_class(dataset.train.labels)
+    if warning and not config.shuffle and 0 < config.batch_size < dataset.train.labels.size:
+        logging.warning("%s", warning)
     return dataset
 
 

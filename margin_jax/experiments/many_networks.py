@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from margin_jax import backend
+from margin_jax import backend, signals
 from margin_jax.backend import ensemble_mapping
 from margin_jax.data.dataset import Dataset
 from margin_jax.experiments import schedule
@@ -199,11 +199,15 @@ class Observers(NamedTuple):
       record: is given every record; without it nothing is measured on the test set.
       report: is told after every epoch how far the networks are.
       dynamics: whether what each epoch saw of every example is kept, for the rules that need it.
+      marks: gives what a checkpoint is to say of the records, as of `Checkpoints.save`.
+      recorded: whether there are records, which beginning anew would lose.
     """
 
     record: Callable[[Measured], None] | None = None
     report: Callable[[GroupState, list[Progress]], None] | None = None
     dynamics: bool = False
+    marks: Callable[[], dict[str, Any]] = dict
+    recorded: bool = False
 
 
 class ManyRun:
@@ -211,7 +215,7 @@ class ManyRun:
 
     def __init__(self, config: Any, group: Group, checkpoints: Checkpoints, begun: GroupState, sets: TrainingSets,
                  observers: Observers) -> None:
-        """Starts from `begun`, or from the newest checkpoint of an interrupted job.
+        """Starts from `begun`, or from the newest checkpoint of an interrupted job that is whole.
 
         Args:
           config: of the networks, which differ in nothing that it decides.
@@ -227,16 +231,19 @@ class ManyRun:
         self.progress = [schedule.fresh(total, config.stop.smallest) for _ in range(count)]
         self.dynamics: Dynamics = jax.tree.map(lambda leaf: np.stack([leaf] * (count if follow else 1)),
                                                fresh_dynamics(total if follow else 1))
-        if checkpoints.latest_epoch() is not None:
-            self.course, self.progress, self.dynamics = checkpoints.restore(
-                (self.course, self.progress, self.dynamics))
+        # The records of an interrupted job up to its checkpoint; None where it begins anew.
+        self.marks: dict[str, Any] | None = None
+        restored = checkpoints.newest((self.course, self.progress, self.dynamics), observers.recorded)
+        if restored is not None:
+            (self.course, self.progress, self.dynamics), self.marks = restored
 
     def run(self) -> GroupState:
         """Trains each network until the stop rule is met or `epochs` are over; the group in host memory."""
         most = np.where(self.over(), self.course.epochs, self.config.epochs)
-        ended = self._group.epochs(self.course, self._sets, self.config.batch_size, most, self._after_epoch,
-                                   margins=self._observers.dynamics)
-        self.save(ended)
+        with signals.deferred():
+            ended = self._group.epochs(self.course, self._sets, self.config.batch_size, most, self._after_epoch,
+                                       margins=self._observers.dynamics)
+            self.save(ended)
         return ended
 
     def over(self) -> np.ndarray:
@@ -259,7 +266,7 @@ class ManyRun:
             self.save(now._replace(states=join(now.states, count)))
         if self._observers.report:
             self._observers.report(now, self.progress)
-        return self.over()
+        return self.over() | signals.requested()
 
     def _record(self, now: GroupState, networks: Networks, due: np.ndarray) -> None:
         observe = self._observers.record
@@ -276,7 +283,8 @@ class ManyRun:
     def save(self, now: GroupState) -> None:
         """Writes a checkpoint; `now` is in host memory."""
         self.course = now
-        self._checkpoints.save(int(now.epochs.sum()), (now, self.progress, self.dynamics))
+        self._checkpoints.save(int(now.epochs.sum()), (now, self.progress, self.dynamics),
+                               records=self._observers.marks())
 
 
 SHARE = 0.7  # of the free memory: XLA needs room for copies, and its allocator leaves gaps
@@ -319,7 +327,7 @@ def work_bytes(network: Network, state: TrainState, image_shape: tuple[int, ...]
     """
 
     def loss(params: Any, x: jax.Array) -> jax.Array:
-        return jnp.sum(network.forward(params, state.batch_stats, x, jnp.ones(x.shape[0]))[0])
+        return jnp.sum(network.forward(params, state.batch_stats, x, jnp.ones(x.shape[0], jnp.float32))[0])
 
     def batch(count: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((count, *image_shape), jnp.float32)

@@ -48,6 +48,9 @@ def metrics_row(epoch: int, train: Evaluation, test: Evaluation, mask: np.ndarra
       Errors in percent (margin not > 0), losses in nats, margins normalised; keys as `run_folder.read.METRICS`.
     """
     margins = np.asarray(train.margins, np.float64)[mask]
+    with np.errstate(divide="ignore", invalid="ignore"):  # rho may be 0; then neither is a number
+        smallest, mean = (float(normalised_margins(value, rho)) for value in (
+            distribution.smallest(margins), auc_mean(margins)))
     return {
         "epoch": epoch,
         "train_loss": float(np.asarray(train.losses, np.float64)[mask].mean()),
@@ -55,8 +58,8 @@ def metrics_row(epoch: int, train: Evaluation, test: Evaluation, mask: np.ndarra
         "test_loss": float(np.asarray(test.losses, np.float64).mean()),
         "test_error": _error(np.asarray(test.margins)),
         "rho": rho,
-        "margin_min": float(normalised_margins(distribution.smallest(margins), rho)),
-        "margin_auc": float(normalised_margins(auc_mean(margins), rho)),
+        "margin_min": smallest,
+        "margin_auc": mean,
         "kept": int(mask.sum()),
         "seconds": round(seconds, 3),
     }
@@ -141,7 +144,8 @@ def summarise_run(config: Any, workdir: pathlib.Path, progress: Progress, status
       diverged: epoch, step and last good checkpoint of a run that diverged.
 
     Returns:
-      A dictionary for JSON; the final numbers are those of the last epoch, never of a best one.
+      A dictionary for JSON; the final numbers are those of the last epoch, never of a best one. `distribution` is that
+      of the last kept margins, None where none were kept or rho is 0.
     """
     metrics = read.read_metrics(workdir)
     separation, removal = int(progress.separation_epoch), int(progress.removal_epoch)
@@ -158,8 +162,11 @@ def summarise_run(config: Any, workdir: pathlib.Path, progress: Progress, status
         "distribution": None,
         "warnings": [],
     }
-    if metrics["epoch"].size:
-        stored = read.read_margins(workdir)
+    # A run that diverged early may have records and no margins of any.
+    stored = read.assembled(workdir) if metrics["epoch"].size else None
+    if stored is not None and not stored.rho[-1] > 0:
+        summary["warnings"].append(f"the margins have no distribution: rho is {stored.rho[-1]:g}")
+    elif stored is not None:
         final = np.asarray(stored.margins[-1])
         summary["distribution"] = describe_distribution(final, float(stored.rho[-1]), config.gamma)
         summary["warnings"] += [row["warning"] for row in summary["distribution"]["gammas"] if row["warning"]]

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from margin_jax import backend
+from margin_jax import backend, signals
 from margin_jax.backend import ensemble_mapping
 from margin_jax.config import validate_stability
 from margin_jax.data.dataset import Dataset
@@ -229,12 +229,13 @@ def _run(config: Any, trained_on: TrainedOn, trials: list[Trial], folder: RunFol
             def after_epoch(epoch: int, first: int = first, count: int = len(chunk)) -> None:
                 reporter.show(first + count * epoch // total, {"at once": count, "epoch": f"{epoch}/{total}"})
 
-            continued, outcomes = trained_on.run(chunk, after_epoch)
-            folder.write_text(CONTINUED, json.dumps(continued) + "\n")
-            if not outcomes:
-                return rows, continued
-            rows += [described(trial) | row for trial, row in zip(chunk, outcomes, strict=True)]
-            folder.write_table(TRIALS, rows)
+            with signals.deferred():  # a chunk is the least that can be saved
+                continued, outcomes = trained_on.run(chunk, after_epoch)
+                folder.write_text(CONTINUED, json.dumps(continued) + "\n")
+                if not outcomes:
+                    return rows, continued
+                rows += [described(trial) | row for trial, row in zip(chunk, outcomes, strict=True)]
+                folder.write_table(TRIALS, rows)
     return rows, read.read_json(folder.path, CONTINUED)
 
 

@@ -6,6 +6,7 @@ network has records of its own. The process that ends last puts the results toge
 
 import dataclasses
 import itertools
+import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -168,6 +169,7 @@ def train_chunk(config: Any, chunk: Chunk, architecture: Architecture, starts: I
 
     Raises:
       InputError: another process is training the chunk.
+      DamagedError: no checkpoint is whole, and beginning anew would lose records.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(write.RunFolder(chunk.path))
@@ -185,14 +187,24 @@ def train_chunk(config: Any, chunk: Chunk, architecture: Architecture, starts: I
         labels = np.stack([split.labels for split in splits])
         training = ManyRun(config, architecture.group, stack.enter_context(Checkpoints(chunk.path / "checkpoints")),
                            course(states), TrainingSets(np.ones(labels.shape, bool), labels),
-                           Observers(lambda measured: writers[measured.place].observe(measured), report))
+                           Observers(lambda measured: writers[measured.place].observe(measured), report,
+                                     marks=lambda: {_from_chunk(writer.folder.path, chunk): writer.marks()
+                                                    for writer in writers if not writer.over},
+                                     recorded=any(writer.loses for writer in writers)))
         for writer, epoch in zip(writers, training.course.epochs, strict=True):
-            writer.rewind(int(epoch))
+            writer.rewind(int(epoch), (training.marks or {}).get(_from_chunk(writer.folder.path, chunk)))
+        if training.marks is None:  # from now on, records without a checkpoint have lost it
+            training.save(training.course)
         ended = training.run()
         for k, writer in enumerate(writers):
             bad = {"epoch": int(ended.bad_epoch[k]), "step": int(ended.bad_step[k]) + 1, "checkpoint_epoch": None}
             writer.finish(training.progress[k], None if ended.healthy[k] else bad)
         folder.finish({"status": "finished", "networks": [member.number for member in chunk.members]})
+
+
+def _from_chunk(path: pathlib.Path, chunk: Chunk) -> str:
+    """The run folder of a network as seen from its chunk, wherever the sweep may be moved."""
+    return pathlib.PurePath(os.path.relpath(path, chunk.path)).as_posix()
 
 
 WAIT = 600.0  # seconds for another process to begin the sweep, or to put its results together

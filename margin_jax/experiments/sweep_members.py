@@ -17,7 +17,7 @@ from margin_jax.experiments.many_networks import Measured
 from margin_jax.experiments.recording import summarise_run
 from margin_jax.experiments.schedule import Progress
 from margin_jax.models.network import Params
-from margin_jax.run_folder import write
+from margin_jax.run_folder import checksums, read, write
 
 
 class Member(NamedTuple):
@@ -138,20 +138,38 @@ class MemberRecords:
         """Releases the folder."""
         self.folder.__exit__()
 
-    def rewind(self, epoch: int) -> None:
-        """Cuts off what was recorded after `epoch`, 0 for a fresh network; a network that is over stays as it is."""
+    @property
+    def loses(self) -> bool:
+        """Whether beginning anew would lose records; versions without checksums made them before any checkpoint."""
+        schema = read.read_json(self.folder.path, "config.json").get("schema", 1)
+        return not self.over and schema > 1 and self.folder.recorded() > 0
+
+    def marks(self) -> dict[str, Any]:
+        """What a checkpoint says of the records."""
+        return self.folder.marks()
+
+    def rewind(self, epoch: int, marks: dict[str, Any] | None) -> None:
+        """Cuts off what was recorded after a checkpoint; a network that is over stays as it is.
+
+        Args:
+          epoch: 0 for a fresh network.
+          marks: what the checkpoint says of the records, None without any.
+        """
         if self.over:
             return
         split, count = self._split, self._split.labels.size
-        self.folder.rewind(epoch or -1, count)
+        self.folder.rewind(epoch or -1, count, marks)
         self.folder.write_mask(ids=split.ids, labels=split.labels, true_labels=split.true_labels,
                                mask=np.ones(count, bool), removed_epoch=np.full(count, -1, np.int32))
         path = self.folder.path / MOMENTS_FILE
-        stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        checksums.check_absent(path)
+        stored = checksums.parsed(path, checksums.checked_bytes(path)) if path.is_file() else {}
         self._moments = {name: row for name, row in stored.items() if row["epoch"] <= epoch}
 
     def observe(self, record: Measured) -> None:
         """Appends a record, and notes the measures where it is a moment at which networks are compared."""
+        if self.over:  # the checkpoint that the group goes on from is older than the end of this network
+            return
         rho = recording.host_rho(record.params, self._config.rho)
         row = recording.metrics_row(record.epoch, record.train, record.test, record.progress.mask, rho,
                                     time.monotonic() - self._started)

@@ -5,7 +5,6 @@ median, is added from their run folders when the last one is over.
 """
 
 import itertools
-import json
 import math
 import pathlib
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from margin_jax.experiments.many_networks import Measured
 from margin_jax.experiments.sweep_members import MOMENTS_FILE, Member, member_path
 from margin_jax.models.network import BatchStats, Params, geometry_of
 from margin_jax.parallel import map_pieces
-from margin_jax.run_folder import read, tables, write
+from margin_jax.run_folder import checksums, read, tables, write
 from margin_jax.run_folder.tables import KINDS, VARIED, Row
 from margin_jax.statistics.audit import Design, audit
 from margin_jax.theory import norms
@@ -115,7 +114,8 @@ def read_moment(config: Any, chosen: list[Member], workdir: pathlib.Path, name: 
     for member in chosen:
         path = member_path(workdir, member)
         file = path / MOMENTS_FILE
-        moments = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        checksums.check_absent(file)
+        moments = checksums.parsed(file, checksums.checked_bytes(file)) if file.is_file() else {}
         measured = moments.get(name)
         if measured is None:
             continue

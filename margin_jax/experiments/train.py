@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from margin_jax import signals
 from margin_jax.data.dataset import Dataset
 from margin_jax.errors import DivergedError, InputError
 from margin_jax.experiments import recording, schedule
@@ -28,6 +29,7 @@ from margin_jax.training.epoch import make_plan
 from margin_jax.training.evaluate import Evaluation
 from margin_jax.training.state import EpochStats, Examples, parameter_distance, standardised
 
+THIS = "."  # the run folder as a checkpoint names it
 _present = jax.jit(present, donate_argnums=0)
 
 
@@ -112,18 +114,28 @@ class TrainRun:
         return int(self.snapshot.state.epoch)
 
     def resume(self) -> None:
-        """Goes on from the newest checkpoint, if there is one, and cuts off what was recorded after it."""
-        newest = self.checkpoints.latest_epoch()
-        if newest is not None:
+        """Goes on from the newest checkpoint that is whole, if there is one, and cuts off what was recorded after it.
+
+        Raises:
+          DamagedError: no checkpoint is whole, and beginning anew would lose records.
+        """
+        first = 0 if self.start is None else 1  # a record before the first checkpoint
+        restored = self.checkpoints.newest(self.snapshot, self.folder.recorded() > first)
+        count = self.dataset.train.labels.size
+        if restored is not None:
             self.snapshot = jax.tree.map(
                 lambda new, like: jax.device_put(new, like.sharding) if isinstance(like, jax.Array) else new,
-                self.checkpoints.restore(self.snapshot), self.snapshot)
-        self.folder.rewind(-1 if newest is None else self.epoch, self.dataset.train.labels.size)
-        if newest is None:
+                restored.tree, self.snapshot)
+            self.folder.rewind(self.epoch, count, restored.records.get(THIS))
+        else:
+            self.folder.rewind(-1, count)
             if self.start is not None:
                 self._begin()
-            self.checkpoints.save(self.epoch, self.snapshot)
+            self._save()
         self._write_mask()
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.epoch, self.snapshot, records={THIS: self.folder.marks()})
 
     def _begin(self) -> None:
         """The first record, and the first removal if it is due.
@@ -211,7 +223,8 @@ class TrainRun:
     def save(self, force: bool) -> None:
         """Writes a checkpoint if one is due."""
         if force or self.checkpoints.due(self.config.checkpoint_seconds):
-            self.checkpoints.save(self.epoch, self.snapshot)
+            self.folder.check()
+            self._save()
 
     def advance(self, reporter: Reporter, started: float) -> None:
         """One epoch: train, record, remove, checkpoint."""
@@ -237,13 +250,18 @@ class TrainRun:
         self.save(force=separated or (removed and self.config.compress.mode == "immediate"))
 
     def run(self) -> dict[str, Any]:
-        """Trains to the end and closes the run; returns what summary.json holds."""
+        """Trains to the end and closes the run; returns what summary.json holds.
+
+        Raises:
+          Interrupted: a signal asked to stop, and the state is saved.
+        """
         total = schedule.most_epochs(self.config, self.snapshot.progress)
         started = time.monotonic() - float(self.snapshot.progress.seconds)
-        with Reporter(total, self.epoch, self.config.log_every_seconds) as reporter:
-            while not schedule.phase_over(self.config, self.epoch, self.snapshot.progress):
-                self.advance(reporter, started)
-        self.save(force=True)
+        with signals.deferred():
+            with Reporter(total, self.epoch, self.config.log_every_seconds) as reporter:
+                while not (signals.requested() or schedule.phase_over(self.config, self.epoch, self.snapshot.progress)):
+                    self.advance(reporter, started)
+            self.save(force=True)
         summary = self._summary("finished")
         self.folder.finish(summary)
         return summary

@@ -67,10 +67,10 @@ class MaskedBatchNorm(nn.Module):
           (B, H, W, C) float.
         """
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones_init(), (channels,))
-        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
-        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        scale = self.param("scale", nn.initializers.ones_init(), (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,), jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         if train:
             count, mean, var = masked_moments(x, weights, None if self.is_initializing() else self.axis)
             if not self.is_initializing():
@@ -106,7 +106,7 @@ def kernel_init(name: str, std: float) -> nn.initializers.Initializer:
       ValueError: unknown name.
     """
     if name == "normal":
-        return nn.initializers.normal(std)
+        return nn.initializers.normal(std, jnp.float32)
     if name == "pytorch":
         return _within_fan_in
     raise ValueError(f"expected an initialiser of {INITS}, got {name!r}")
@@ -120,6 +120,6 @@ def _within_fan_in(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jn
 def bias_init(name: str, inputs: int) -> nn.initializers.Initializer:
     """Initialiser of biases: zero for "normal"; uniform within +-1/sqrt(inputs) for "pytorch", its default."""
     if name == "normal":
-        return nn.initializers.zeros_init()
+        return nn.initializers.constant(0, jnp.float32)
     bound = 1 / math.sqrt(inputs)
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)

@@ -1,12 +1,15 @@
 """A network as pure functions, which is all that training and measuring need to know of it; from config to network."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import errors as flax_errors
 from flax import linen as nn
 
+from margin_jax.errors import InputError
 from margin_jax.models.convnet import ConvNet, Geometry
 from margin_jax.models.convolution import choose_convolution
 from margin_jax.models.densenet import DenseNetBC
@@ -49,26 +52,44 @@ def from_flax(module: nn.Module, batched: bool = True) -> Network:
 
     For `features` the module sows the input of its last dense layer, called `dense`, as FEATURES; nothing else needs
     it. Sowing costs nothing where it is not asked for: the collection is then immutable, and the call does nothing.
+
+    Raises InputError for a module that is not called so, and its functions do for one that draws random numbers in a
+    step, as Dropout does.
     """
+    call = inspect.signature(module.__call__)
+    try:
+        call.bind(None, None, None)
+    except TypeError as error:
+        raise InputError(f"expected a module that is called as module(x, train, weights), got {type(module).__name__} "
+                         f"with __call__{call}; let it take all three and ignore what it does not need") from error
+
+    def named(fn: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return fn(*arguments, **keywords)
+        except flax_errors.InvalidRngError as error:
+            raise InputError(f"expected a module without random numbers in its steps, got {type(module).__name__}, "
+                             "which draws some, as Dropout does; leave them out, or write the functions of a "
+                             "margin_jax.Network yourself, with keys of your own") from error
 
     def init(key: jax.Array, images: jax.Array) -> tuple[Params, BatchStats]:
-        variables = module.init(key, images, True, jnp.ones(images.shape[0]))
+        variables = named(module.init, key, images, True, jnp.ones(images.shape[0], jnp.float32))
         return variables["params"], variables.get("batch_stats", {})
 
     def forward(params: Params, batch_stats: BatchStats, x: jax.Array,
                 weights: jax.Array) -> tuple[jax.Array, BatchStats]:
-        logits, updated = module.apply({"params": params, "batch_stats": batch_stats}, x, True, weights,
-                                       mutable=["batch_stats"])
+        logits, updated = named(module.apply, {"params": params, "batch_stats": batch_stats}, x, True, weights,
+                                mutable=["batch_stats"])
         return logits, updated.get("batch_stats", {})
 
     def logits(params: Params, batch_stats: BatchStats, x: jax.Array) -> jax.Array:
         with jax.default_matmul_precision("highest"):
-            return module.apply({"params": params, "batch_stats": batch_stats}, x, False, jnp.ones(x.shape[0]))
+            return named(module.apply, {"params": params, "batch_stats": batch_stats}, x, False,
+                         jnp.ones(x.shape[0], jnp.float32))
 
     def features(params: Params, batch_stats: BatchStats, x: jax.Array) -> jax.Array:
         with jax.default_matmul_precision("highest"):
-            _, sown = module.apply({"params": params, "batch_stats": batch_stats}, x, False, jnp.ones(x.shape[0]),
-                                   mutable=["intermediates"])
+            _, sown = named(module.apply, {"params": params, "batch_stats": batch_stats}, x, False,
+                            jnp.ones(x.shape[0], jnp.float32), mutable=["intermediates"])
         features = sown.get("intermediates", {}).get(FEATURES)
         if features is None:
             raise ValueError(f"expected a module that sows the input of its last dense layer as {FEATURES!r} in "

@@ -2,13 +2,13 @@
 
 import csv
 import io
-import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
 from margin_jax.errors import InputError
+from margin_jax.run_folder import checksums
 
 FROZEN, FULL, BASE = "frozen", "full", "base"
 AFTER, SCRATCH, WHOLE_RUN = "after", "scratch", "whole_run"
@@ -80,6 +80,7 @@ def read_table(workdir: str | pathlib.Path, name: str, required: bool = True) ->
     """
     path, columns = pathlib.Path(workdir) / name, COLUMNS[name]
     if not path.is_file():
+        checksums.check_absent(path)
         if required:
             raise InputError(f"{path.parent} has no {name}: nothing is recorded yet, or another job made the folder; "
                              f"give the --workdir of {_JOBS.get(name, 'launch/compress.py')}")
@@ -112,9 +113,11 @@ def read_networks(workdir: str | pathlib.Path, name: str = "networks.csv") -> Ta
 
 
 def _lines(path: pathlib.Path) -> list[list[str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        text = file.read()
-    return list(csv.reader(io.StringIO(text[:text.rfind("\n") + 1], newline="")))
+    try:
+        text = checksums.checked_bytes(path).decode("utf-8")
+        return list(csv.reader(io.StringIO(text[:text.rfind("\n") + 1], newline="")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise checksums.damaged(path, error) from error
 
 
 def _columns(rows: list[list[str]], columns: tuple[str, ...], path: pathlib.Path) -> Table:
@@ -144,10 +147,7 @@ def read_kept_ids(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"{path.parent} has no {KEPT_IDS}: nothing is removed yet, or another job made the folder; "
                          "give the --workdir of launch/compress.py")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} cannot be read ({error}); continue the job, which writes it anew") from error
+    return checksums.parsed(path, checksums.checked_bytes(path))
 
 
 def rows(table: Table, **wanted: Any) -> Table:

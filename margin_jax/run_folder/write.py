@@ -2,7 +2,8 @@
 
 Nothing is ever overwritten: a finished run is refused, an unfinished one is continued by the same config alone, and
 rows recorded after the checkpoint that a run resumes from are cut off before they are computed again. `inspect` says
-what a folder holds and touches nothing; `opened` locks it for a job that is new or goes on.
+what a folder holds and touches nothing; `opened` locks it for a job that is new or goes on. What is written gets its
+checksum, as `margin_jax.run_folder.checksums` says.
 """
 
 import contextlib
@@ -15,21 +16,13 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import filelock
 import numpy as np
 from absl import logging
 
-from margin_jax.config import default_config, flatten
-from margin_jax.errors import InputError
-from margin_jax.run_folder import read, tables
-
-
-def _replace(path: pathlib.Path, write: Any) -> None:
-    """Writes a file under another name and renames it, so that a reader never sees half of one."""
-    temporary = path.with_name(path.name + ".new")
-    with open(temporary, "wb") as file:
-        write(file)
-    os.replace(temporary, path)
+from margin_jax.config import default_config, flatten, restored, storable
+from margin_jax.errors import InputError, OverError
+from margin_jax.run_folder import checksums, lock, read, tables
+from margin_jax.run_folder.checksums import APPENDED, MANIFEST, PARTIAL, Sum, damaged, replace, sum_of, sum_of_file
 
 
 def _finite(content: Any) -> Any:
@@ -41,17 +34,24 @@ def _finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
-    _replace(path, lambda file: file.write(text.encode()))
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(_finite(content), indent=2, allow_nan=False) + "\n").encode()
 
 
-def _cut(path: pathlib.Path, columns: tuple[str, ...], epoch: int) -> None:
-    """Keeps of a table, made if absent, the whole lines whose column "epoch" is at most `epoch`."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+def _kept_lines(path: pathlib.Path, columns: tuple[str, ...], epoch: int) -> bytes:
+    """Of a table, empty if absent, the header and the whole lines whose column "epoch" is at most `epoch`."""
     place = columns.index("epoch")
-    kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[place]) <= epoch]
-    _replace(path, lambda file: file.write("".join([",".join(columns) + "\n", *kept]).encode()))
+    try:
+        lines = path.read_bytes().decode("utf-8").splitlines(keepends=True) if path.is_file() else []
+        kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[place]) <= epoch]
+    except (ValueError, IndexError) as error:
+        raise damaged(path, error) from error
+    return "".join([",".join(columns) + "\n", *kept]).encode()
+
+
+def _existing(path: str, flags: int) -> int:
+    """Opens a file to append to, and makes none: in the place of a removed one it would hold the last rows alone."""
+    return os.open(path, flags & ~os.O_CREAT)
 
 
 class RunFolder:
@@ -68,13 +68,12 @@ class RunFolder:
           InputError: the folder cannot be written, or another process holds it.
         """
         self.path = pathlib.Path(workdir).absolute()
+        self._listed: checksums.Listed | None = None
+        self._sums: dict[str, Sum] = {}  # of what grows, as it was written
+        self._unsynced: set[str] = set()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(self.path / ".lock")
-            self._lock.acquire(timeout=wait, poll_interval=0.1)
-        except filelock.Timeout as error:
-            raise InputError(f"another process is running in {self.path}; wait for it or choose another "
-                             "--workdir") from error
+            self._lock = lock.acquire(self.path / ".lock", wait)
         except OSError as error:
             raise InputError(f"cannot write to {self.path} ({error.strerror}); choose another --workdir") from error
 
@@ -84,30 +83,74 @@ class RunFolder:
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
 
+    def _listing(self) -> checksums.Listed:
+        """What manifest.json lists; of a folder of an earlier version nothing yet."""
+        if self._listed is None:
+            self._listed = checksums.read_manifest(self.path)
+        return self._listed
+
+    def _put(self, name: str, data: bytes) -> None:
+        """Writes a file anew. Until it is there, manifest.json lists what it was and what it will be."""
+        listed, path = self._listing(), self.path / name
+        before = listed.get(name) or [sum_of_file(path) if path.is_file() else None]
+        listed[name] = [*before, sum_of(data)]
+        checksums.write_manifest(self.path, listed)
+        replace(path, lambda file: file.write(data))
+        listed[name] = [sum_of(data)]
+        checksums.write_manifest(self.path, listed)
+
+    def check(self) -> None:
+        """Raises FileNotFoundError if somebody has removed or moved the folder: no part of a run is written anew."""
+        self._lock.check()
+
     def start(self, description: dict[str, Any]) -> None:
         """Writes config.json, with which the folder counts as a run; `description` is what it holds."""
-        _write_json(self.path / "config.json", description)
+        if "config" in description:
+            description = description | {"config": storable(description["config"])}
+        self._put("config.json", _json(description | {"schema": checksums.SCHEMA}))
 
     def write_mask(self, **arrays: np.ndarray) -> None:
         """Writes mask.npz; arrays as in `run_folder.read.read_mask`."""
-        _replace(self.path / "mask.npz", lambda file: np.savez(file, **arrays))
+        file = io.BytesIO()
+        np.savez(file, **arrays)
+        self._put("mask.npz", file.getvalue())
+
+    def _append(self, name: str, data: bytes) -> None:
+        path = self.path / name
+        before = self._sums.get(name) or (sum_of_file(path) if path.is_file() else Sum(0, sum_of(b"").crc))
+        with open(path, "ab", opener=_existing if before.size else None) as file:
+            file.write(data)
+        self._sums[name] = checksums.extended(before, data)
+        self._unsynced.add(name)
 
     def record(self, row: dict[str, float], margins: np.ndarray | None) -> None:
         """Appends one recorded epoch: a row of metrics.csv and, where they are kept, the raw margins (N,) float32."""
+        self.check()
         if margins is not None:
-            with open(self.path / read.PARTIAL, "ab") as file:
-                file.write(np.int32(row["epoch"]).tobytes() + np.ascontiguousarray(margins, np.float32).tobytes())
-        with open(self.path / "metrics.csv", "a", encoding="utf-8", newline="") as file:
-            csv.DictWriter(file, read.METRICS, lineterminator="\n").writerow(row)
+            epoch, values = np.int32(row["epoch"]), np.ascontiguousarray(margins, np.float32)
+            self._append(PARTIAL, epoch.tobytes() + values.tobytes())
+        self._append("metrics.csv", _line(read.METRICS, row))
 
     def append(self, name: str, row: dict[str, Any]) -> None:
         """Appends a row to the table `name` of `tables.COLUMNS`, which `rewind` cuts back by its column "epoch"."""
-        path = self.path / name
-        with open(path, "a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, tables.COLUMNS[name], lineterminator="\n")
-            if not file.tell():
-                writer.writeheader()
-            writer.writerow(row)
+        self.check()
+        columns, path = tables.COLUMNS[name], self.path / name
+        header = b"" if path.is_file() and path.stat().st_size else ",".join(columns).encode() + b"\n"
+        self._append(name, header + _line(columns, row))
+
+    def marks(self) -> dict[str, Sum]:
+        """Brings what was appended to the disk; the size and checksum of each of these files, for a checkpoint."""
+        for name in self._unsynced:
+            with open(self.path / name, "rb+") as file:
+                os.fsync(file.fileno())
+        self._unsynced.clear()
+        return dict(self._sums)
+
+    def recorded(self) -> int:
+        """How many epochs are recorded at least, whole or damaged."""
+        path, partial = self.path / "metrics.csv", self.path / PARTIAL
+        margins = (self.path / "margins.npz").is_file() or (partial.is_file() and partial.stat().st_size > 0)
+        return max(int(margins), path.read_bytes().count(b"\n") - 1 if path.is_file() else 0)
 
     def write_table(self, name: str, rows: list[dict[str, Any]], columns: tuple[str, ...] = ()) -> None:
         """Writes a table anew, with the columns of `tables.COLUMNS` or others; absent keys and NaN give empty cells."""
@@ -120,30 +163,88 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a file of the folder anew."""
-        _replace(self.path / name, lambda file: file.write(text.encode()))
+        self.check()
+        self._put(name, text.encode())
 
-    def rewind(self, epoch: int, count: int) -> None:
-        """Cuts off everything recorded after `epoch`, or starts the records; `count` is N."""
-        (self.path / "margins.npz").unlink(missing_ok=True)  # left by a process that ended inside `finish`
-        _cut(self.path / "metrics.csv", read.METRICS, epoch)
-        for name in ("removals.csv", "collapse.csv"):
-            if (self.path / name).is_file():
-                _cut(self.path / name, tables.COLUMNS[name], epoch)
-        partial = self.path / read.PARTIAL
+    def rewind(self, epoch: int, count: int, marks: dict[str, Any] | None = None) -> None:
+        """Cuts off everything recorded after `epoch`, or starts the records; `count` is N.
+
+        Args:
+          epoch: of the checkpoint that the run goes on from; -1 begins anew.
+          count: N.
+          marks: what that checkpoint says of the records, which `read.damaged_record` has checked; None of one of an
+            earlier version.
+        """
+        listed = self._listing()
+        for name in (*APPENDED, "margins.npz", "summary.json"):  # a process may have ended inside `finish`
+            listed.pop(name, None)
+        checksums.write_manifest(self.path, listed)
+        if marks is None:
+            self._cut(epoch, count)
+        else:
+            self._cut_to({name: Sum(*mark) for name, mark in marks.items()})
+        (self.path / "margins.npz").unlink(missing_ok=True)
+        self._sums = {name: sum_of_file(self.path / name) for name in APPENDED if (self.path / name).is_file()}
+        self._unsynced = set(self._sums)
+
+    def _cut_to(self, marks: dict[str, Sum]) -> None:
+        for name in APPENDED:
+            path = self.path / name
+            if name not in marks:
+                path.unlink(missing_ok=True)
+            elif not path.is_file() or path.stat().st_size != marks[name].size:
+                # A new file: cutting off what a reader has mapped would end the reader.
+                pieces = read.partial_pieces(self.path, marks[name].size) if name == PARTIAL else checksums.blocks(
+                    path, marks[name].size)
+                replace(path, lambda file, pieces=pieces: file.writelines(pieces))
+
+    def _cut(self, epoch: int, count: int) -> None:
+        for name in APPENDED[:-1]:
+            path, columns = self.path / name, tables.COLUMNS.get(name, read.METRICS)
+            if name == "metrics.csv" or path.is_file():
+                kept = b"" if epoch < 0 else _kept_lines(path, columns, epoch)
+                replace(path, lambda file, kept=kept or ",".join(columns).encode() + b"\n": file.write(kept))
+        partial = self.path / PARTIAL
         if partial.is_file():
             rows = read.partial_rows(partial, count)
             kept = int((np.ascontiguousarray(rows[:, 0]).view(np.int32) <= epoch).sum())
-            # A new file: cutting off what a reader has mapped would end the reader.
-            _replace(partial, lambda file: rows[:kept].tofile(file))
+            replace(partial, lambda file: rows[:kept].tofile(file))
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Assembles margins.npz from what was recorded and writes summary.json, after which the run is over."""
-        partial = self.path / read.PARTIAL
+        """Assembles margins.npz from what was recorded and writes summary.json, after which the run is over.
+
+        Raises:
+          DamagedError: a file is no longer what was written, which would enter the results.
+        """
+        for name, written in self._sums.items():
+            path = self.path / name
+            if not path.is_file() or sum_of_file(path) != written:
+                raise damaged(path, "it changed while the run went on", "run the same command again, which mends what "
+                              "can be mended")
+        partial = self.path / PARTIAL
         if partial.is_file() and partial.stat().st_size:
-            margins = read.read_margins(self.path)
-            _replace(self.path / "margins.npz", lambda file: np.savez(file, **margins._asdict()))
-        _write_json(self.path / "summary.json", summary)
+            margins = read.assembled(self.path)
+            assert margins is not None  # a row of margins is written with its row of metrics.csv
+            replace(self.path / "margins.npz", lambda file: np.savez(file, **margins._asdict()))
+        data, listed = _json(summary), self._listing()
+        for path in sorted(self.path.iterdir()):
+            if path.is_file() and path.suffix in (".json", ".csv", ".npz") and path.name != MANIFEST:
+                seen = sum_of_file(path)
+                if seen not in listed.get(path.name, [seen]) and path.name not in ("margins.npz", "summary.json"):
+                    raise damaged(path, "it changed while the job went on")
+                listed[path.name] = [seen]
+        for states in ([None, sum_of(data)], [sum_of(data)]):  # a process that dies in between has not ended the run
+            listed["summary.json"] = states
+            checksums.write_manifest(self.path, listed, durable=True)
+            if None in states:
+                replace(self.path / "summary.json", lambda file: file.write(data))
         partial.unlink(missing_ok=True)
+
+
+def _line(columns: tuple[str, ...], row: dict[str, Any]) -> bytes:
+    text = io.StringIO()
+    csv.DictWriter(text, columns, lineterminator="\n").writerow(row)
+    return text.getvalue().encode()
 
 
 # These change no result.
@@ -157,7 +258,8 @@ def difference(stored: Any, wanted: Any) -> list[str]:
 
     A key that the stored config lacks came with a later version, and had its default before.
     """
-    default, old, new = (json.loads(json.dumps(flatten(config))) for config in (default_config(), stored, wanted))
+    default, old, new = (json.loads(json.dumps(flatten(config))) for config in (default_config(), restored(stored),
+                                                                         wanted))
     old = default | old
     absent = "(absent)"
     return [f"  {key}: {old.get(key, absent)!r} -> {new.get(key, absent)!r}" for key in sorted(old.keys() | new.keys())
@@ -183,10 +285,12 @@ def state_of(workdir: str | pathlib.Path, config: Any) -> str:
     parent = next(p for p in (workdir, *workdir.parents) if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"cannot write to {parent}; choose a --workdir in a folder where you may")
-    unborn = {".lock", "config.json.new"}  # what a process leaves that dies before its run has begun
+    # What a process leaves that dies before its run has begun.
+    unborn = {".lock", "config.json.new", MANIFEST, MANIFEST + ".new"}
     if not workdir.exists() or not any(p for p in workdir.iterdir() if p.name not in unborn):
         return NEW
     if not (workdir / "config.json").is_file():
+        checksums.check_absent(workdir / "config.json")
         raise InputError(f"{workdir} is not empty and holds no run of margin_jax; choose another --workdir")
     lines = difference(read.read_json(workdir, "config.json")["config"], config)
     over = (workdir / "summary.json").is_file()
@@ -201,12 +305,12 @@ def inspect(workdir: str | pathlib.Path, config: Any) -> bool:
     """Says whether a work folder holds a run to continue; arguments and errors as of `state_of`.
 
     Raises:
-      InputError: also for a run that is over.
+      OverError: a run that is over.
     """
     state = state_of(workdir, config)
     if state == OVER:
         status = read.read_json(workdir, "summary.json")["status"]
-        raise InputError(f"{pathlib.Path(workdir).absolute()} holds a run that is over ({status}), which is never "
+        raise OverError(f"{pathlib.Path(workdir).absolute()} holds a run that is over ({status}), which is never "
                          "overwritten; choose another --workdir")
     return state == OPEN
 

@@ -24,9 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from margin_jax.errors import InputError
 from margin_jax.parallel import map_pieces, sum_pieces
+from margin_jax.theory.checks import checked_labels, checked_weights
 from margin_jax.theory.margins import margins
-from margin_jax.theory.norms import layer_norms
+from margin_jax.theory.norms import layer_norms, weight_layers
 
 _ROUNDING = 1e-9  # of numbers about 1: least squares of badly conditioned features
 ApplyFn = Callable[[Any, jax.Array], jax.Array]
@@ -85,9 +87,9 @@ def homogeneous(params: Any, batch_stats: Any) -> bool:
       batch_stats: pytree of running statistics, empty without BatchNorm.
 
     Returns:
-      True if there is no BatchNorm and no bias: no running statistics, and no parameter of fewer than two axes.
+      True if there is no BatchNorm and no bias: no running statistics, and no parameter but weight layers.
     """
-    return not jax.tree.leaves(batch_stats) and all(leaf.ndim >= 2 for leaf in jax.tree.leaves(params))
+    return not jax.tree.leaves(batch_stats) and len(weight_layers(params)) == len(jax.tree.leaves(params))
 
 
 def soft_weights(values: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -100,7 +102,10 @@ def soft_weights(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     Returns:
       (N,) float64 that add up to 1, 0 where an example is deleted.
     """
-    values = np.asarray(values, np.float64)
+    values, where = np.asarray(values, np.float64), np.asarray(where)
+    if values.ndim != 1 or where.shape != values.shape or where.dtype != bool or not where.any():
+        raise InputError(f"expected margins (N,) and a boolean mask of those left, one at least, got {values.shape} "
+                         f"and {where.dtype} {where.shape} with {np.count_nonzero(where)} left")
     factors = np.where(where, np.exp(np.min(values[where]) - np.where(where, values, np.inf)), 0)
     return factors / factors.sum()
 
@@ -127,7 +132,8 @@ def weighted_gradient(apply_fn: ApplyFn, params: Any, images: jax.Array, labels:
     def sums(x: jax.Array, y: jax.Array, factors: jax.Array, new: jax.Array) -> Any:
         return jax.grad(lambda p: jnp.sum(margins(apply_fn(p, x), y) * jnp.where(new, factors, 0)))(params)
 
-    return sum_pieces(sums, (images, labels, weights), piece)
+    checked_weights(params)
+    return sum_pieces(sums, (images, checked_labels(labels), weights), piece)
 
 
 def term_norms(apply_fn: ApplyFn, params: Any, images: jax.Array, labels: jax.Array,
@@ -149,7 +155,11 @@ def term_norms(apply_fn: ApplyFn, params: Any, images: jax.Array, labels: jax.Ar
     Raises:
       ValueError: piece < 1, no rows, or arrays of different length.
     """
+    checked_weights(params)
     norms = layer_norms(params)
+    if len(norms) != len(jax.tree.leaves(params)):
+        raise InputError("expected parameters of which every leaf is a weight layer, got others too; equation (5) "
+                         f"holds of networks without biases alone, and has terms of {sorted(norms)}")
 
     def norms_of(image: jax.Array, label: jax.Array) -> dict[str, jax.Array]:
         eta, slope = jax.value_and_grad(lambda p: margins(apply_fn(p, image[None]), label[None])[0])(params)
@@ -157,7 +167,7 @@ def term_norms(apply_fn: ApplyFn, params: Any, images: jax.Array, labels: jax.Ar
         return {name: jnp.sqrt(jnp.sum(jnp.square(norms[name] * gradient - w / norms[name] * eta)))
                 for name, w, gradient in leaves}
 
-    return map_pieces(jax.vmap(norms_of), (images, labels), piece)
+    return map_pieces(jax.vmap(norms_of), (images, checked_labels(labels)), piece)
 
 
 def network_sides(params: Any, gradient: Any, values: np.ndarray, weights: np.ndarray,

@@ -16,33 +16,54 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from margin_jax.errors import InputError
 from margin_jax.parallel import map_pieces
+from margin_jax.theory.checks import checked_labels, checked_logits, is_array
 
 
 def margin(logits: jax.Array, label: jax.Array) -> jax.Array:
     """Margin of one example.
 
     Args:
-      logits: (C,) float, C >= 2 classes.
+      logits: (C,) floating, C >= 2 classes.
       label: () integer in 0..C-1.
 
     Returns:
-      () float: the label's logit minus the largest other logit; NaN where the label is out of range.
+      () float32, or float64 of float64 logits: the label's logit minus the largest other logit; NaN where the label is
+      out of range.
 
     Raises:
-      ValueError: fewer than two classes, or logits that are not a vector.
+      InputError: fewer than two classes, logits that are not a vector of floats, or a label that is no integer.
     """
-    if logits.ndim != 1 or logits.shape[0] < 2:
-        raise ValueError(f"expected logits of one example, shape (C,) with C >= 2, got {logits.shape}; "
+    if not is_array(logits) or logits.ndim != 1 or logits.shape[0] < 2:
+        raise InputError(f"expected logits of one example, shape (C,) with C >= 2, got {np.shape(logits)}; "
                          "for a batch (N, C) use margins()")
+    return _margin(checked_logits(logits[None])[0], checked_labels(jnp.reshape(jnp.asarray(label), -1), 1)[0])
+
+
+def _margin(logits: jax.Array, label: jax.Array) -> jax.Array:
     of_label = jnp.arange(logits.shape[0]) == label
     value = jnp.max(jnp.where(of_label, logits, -jnp.inf)) - jnp.max(jnp.where(of_label, -jnp.inf, logits))
     return jnp.where(jnp.any(of_label), value, jnp.nan)
 
 
-margins = jax.vmap(margin)
-margins.__doc__ = """Margins of N examples: `margin` mapped over logits (N, C) and labels (N,), giving (N,)."""
+def margins(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Margins of N examples.
+
+    Args:
+      logits: (N, C) floating, C >= 2 classes.
+      labels: (N,) integer in 0..C-1, or a column (N, 1).
+
+    Returns:
+      (N,) float32, or float64 of float64 logits, `margin` of every row; NaN where a label is out of range.
+
+    Raises:
+      InputError: logits or labels of another shape or type, such as one-hot labels.
+    """
+    logits = checked_logits(logits)
+    return jax.vmap(_margin)(logits, checked_labels(labels, logits.shape[0]))
 
 
 def network_margins(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any, images: jax.Array,
@@ -53,10 +74,15 @@ def network_margins(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any
       apply_fn: any function (params, x (P, ...)) -> logits (P, C).
       params: any pytree that `apply_fn` accepts.
       images: (N, ...) inputs in the form that `apply_fn` accepts.
-      labels: (N,) integer labels.
+      labels: (N,) integer in 0..C-1, or a column (N, 1).
       piece: rows per piece, static; N need not divide by it.
 
     Returns:
-      (N,) margins in the order of the rows.
+      (N,) margins in the order of the rows, as of `margins`.
+
+    Raises:
+      InputError: labels of another shape or type, or a network that gives anything else than logits (P, C).
+      ValueError: piece < 1, no rows, or images and labels of different length.
     """
-    return map_pieces(lambda x, y: margins(apply_fn(params, x), y), (images, labels), piece)
+    return map_pieces(lambda x, y: margins(checked_logits(apply_fn(params, x), x.shape[0]), y),
+                      (images, checked_labels(labels)), piece)

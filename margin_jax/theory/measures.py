@@ -23,6 +23,7 @@ import numpy as np
 
 from margin_jax.models.convnet import Geometry
 from margin_jax.theory import norms
+from margin_jax.theory.checks import checked_labels
 from margin_jax.theory.complexity import network_norms, norm_measures
 from margin_jax.theory.distribution import auc_ramp, auc_tail, small_margin_count
 from margin_jax.theory.margins import margins
@@ -77,7 +78,7 @@ def _statistics(curve: jax.Array, gamma: jax.Array) -> list[jax.Array]:
 def raw_margins(logits: jax.Array, labels: jax.Array) -> np.ndarray:
     """Margins (N,) float64 from logits (N, C) and labels (N,); ValueError for logits of another shape."""
     with jax.enable_x64(True):
-        return np.asarray(_margins(np.asarray(logits, np.float64), np.asarray(labels)))
+        return np.asarray(_margins(np.asarray(logits, np.float64), np.asarray(checked_labels(labels))))
 
 
 def tenth_percentile(values: np.ndarray) -> float:
@@ -104,10 +105,12 @@ def loss_excess(logits: jax.Array, labels: jax.Array, log_rho: float) -> float:
       log_rho: natural logarithm of rho.
 
     Returns:
-      Mean over examples, in nats, >= -ln C.
+      Mean over examples, in nats, >= -ln C; NaN where a label is out of range.
     """
-    logits = np.asarray(logits, np.float64)
-    gaps = _divided(logits - np.take_along_axis(logits, np.asarray(labels)[:, None], 1), log_rho)
+    logits, labels = np.asarray(logits, np.float64), np.asarray(checked_labels(labels, len(logits)))
+    if ((labels < 0) | (labels >= logits.shape[1])).any():
+        return math.nan
+    gaps = _divided(logits - np.take_along_axis(logits, labels[:, None], 1), log_rho)
     top = gaps.max(1)
     return float(np.mean(top + np.log1p(np.expm1(gaps - top[:, None]).mean(1))))
 
@@ -144,7 +147,7 @@ def margin_measures(logits: jax.Array, labels: jax.Array, log_rho: float, gammas
     Returns:
       By name, those that depend on gamma as name@gamma. NaN: all but `training_loss` and `inverse_margin` where rho is
       0 or beyond float64 (1e308); `pooled` ones without, `own` ones with a median <= 0; `inverse_margin` with a 10th
-      percentile <= 0; all where a logit is NaN.
+      percentile <= 0; all where a logit is NaN or a label is out of range.
 
     Raises:
       ValueError: logits of another shape.
@@ -152,7 +155,7 @@ def margin_measures(logits: jax.Array, labels: jax.Array, log_rho: float, gammas
     raw = raw_margins(logits, labels)
     normalised, gamma_hat = _divided(raw, log_rho), tenth_percentile(raw)
     with jax.enable_x64(True):
-        losses = np.asarray(_losses(np.asarray(logits, np.float64), np.asarray(labels)))
+        losses = np.asarray(_losses(np.asarray(logits, np.float64), np.asarray(checked_labels(labels))))
     return gamma_measures(normalised, gammas, pooled_median) | {
         "training_loss": float(np.mean(losses)),
         "auc_mean": float(np.mean(normalised)),

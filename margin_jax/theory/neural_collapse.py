@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
+from margin_jax.errors import InputError
 from margin_jax.parallel import sum_pieces
+from margin_jax.theory.checks import checked_labels, checked_mask, is_array
 
 _EXACT = lax.Precision.HIGHEST  # accelerators round the factors of a product otherwise
 
@@ -141,16 +143,30 @@ def _duality(weights: jax.Array, centred: jax.Array, present: jax.Array) -> jax.
     return jnp.linalg.norm(columns / jnp.linalg.norm(columns) - centred / jnp.linalg.norm(centred))
 
 
+def _checked_features(features: Any, rows: int, width: int | None = None) -> jax.Array:
+    if not is_array(features) or features.ndim != 2 or features.shape != (rows, width or features.shape[1]):
+        got = features.shape if is_array(features) else type(features).__name__
+        raise InputError(f"expected features ({rows}, {width or 'D'}) of {rows} rows, the input of the classifier, got "
+                         f"{got}; give a function of (params, x) that returns them alone, each row flat")
+    return features
+
+
+def _checked_sample(sample: Sample) -> Sample:
+    labels = checked_labels(sample.labels)
+    where = jnp.ones(labels.shape, bool) if sample.where is None else checked_mask(sample.where, labels.shape[0])
+    return Sample(sample.images, labels, where)
+
+
 def class_means(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any, sample: Sample, classes: int,
                 piece: int = 100, mesh: Mesh | None = None) -> Centres:
     """Means of the features of each of `classes` classes; the other arguments as of `neural_collapse`."""
 
     def sums(x: jax.Array, y: jax.Array, kept: jax.Array, new: jax.Array) -> tuple[jax.Array, jax.Array]:
         classes_of = _one_hot(y, kept & new, classes)
-        features = jnp.where((kept & new)[:, None], apply_fn(params, x), 0)
+        features = jnp.where((kept & new)[:, None], _checked_features(apply_fn(params, x), x.shape[0]), 0)
         return jnp.sum(classes_of, 0), _product(classes_of.T, features)
 
-    counts, total = sum_pieces(sums, (sample.images, sample.labels, sample.counted), piece, mesh)
+    counts, total = sum_pieces(sums, tuple(_checked_sample(sample)), piece, mesh)
     return Centres(counts, total / jnp.maximum(counts, 1)[:, None])
 
 
@@ -170,13 +186,19 @@ def neural_collapse(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any
       mesh: as of `sum_pieces`.
 
     Returns:
-      The numbers, the first class means corrected by what the second pass sees of their rounding.
+      The numbers, the first class means corrected by what the second pass sees of their rounding. All are NaN where an
+      example that counts has a label out of range.
 
     Raises:
+      InputError: labels, `where`, weights, biases or features of another shape or type.
       ValueError: as `map_pieces`.
     """
-    weights, classes = classifier.weights, classifier.weights.shape[1]
-    biases = jnp.zeros(classes, weights.dtype) if classifier.biases is None else classifier.biases
+    weights, biases = classifier
+    if weights.ndim != 2 or biases is not None and biases.shape != weights.shape[1:]:
+        raise InputError(f"expected a classifier's weights (D, C) and biases (C,), got {weights.shape} and "
+                         f"{None if biases is None else biases.shape}")
+    sample, classes = _checked_sample(sample), weights.shape[1]
+    biases = jnp.zeros(classes, weights.dtype) if biases is None else biases
     first = class_means(apply_fn, params, sample, classes, piece, mesh)
     present, count = first.counts > 0, jnp.sum(first.counts)
     root = _inverse_root(_centred(first), present)
@@ -184,7 +206,8 @@ def neural_collapse(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any
 
     def sums(x: jax.Array, y: jax.Array, kept: jax.Array, new: jax.Array) -> tuple[jax.Array, ...]:
         kept = kept & new
-        features = jnp.where(kept[:, None], apply_fn(params, x), 0)
+        features = _checked_features(apply_fn(params, x), x.shape[0], weights.shape[0])
+        features = jnp.where(kept[:, None], features, 0)
         from_mean = jnp.where(kept[:, None], features - first.means[y], 0)
         decision = jnp.argmax(_product(features, weights) + biases[None], 1)
         return (_product(_one_hot(y, kept, classes).T, from_mean), jnp.sum(jnp.square(_product(from_mean, root))),
@@ -193,8 +216,10 @@ def neural_collapse(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any
     shifts, scatter, differing = sum_pieces(sums, (sample.images, sample.labels, sample.counted), piece, mesh)
     shifts = shifts / jnp.maximum(first.counts, 1)[:, None]
     scatter = scatter - jnp.sum(first.counts * jnp.sum(jnp.square(_product(shifts, root)), 1))
-    own_centres = Centres(first.counts, first.means + shifts)
-    centred = _centred(own_centres)
-    return Collapse(jnp.maximum(scatter, 0) / (count * jnp.sum(present)), *_spread(centred, present),
-                    *_spread(weights.T, present), _duality(weights, centred, present), differing / count,
-                    own_centres)
+    sample_centres = Centres(first.counts, first.means + shifts)
+    centred = _centred(sample_centres)
+    collapse = Collapse(jnp.maximum(scatter, 0) / (count * jnp.sum(present)), *_spread(centred, present),
+                        *_spread(weights.T, present), _duality(weights, centred, present), differing / count,
+                        sample_centres)
+    unknown = jnp.any(sample.where & ((sample.labels < 0) | (sample.labels >= classes)))
+    return jax.tree.map(lambda leaf: jnp.where(unknown, jnp.nan, leaf), collapse)

@@ -1,24 +1,93 @@
 """Layer norms and their product rho, from any parameter pytree.
 
-A *weight layer* is a leaf with two or more axes, a *convolution* one with three or more, a *dense* layer one with
-exactly two; a BatchNorm layer is a leaf named `scale` together with its sibling `bias`, if it has one. Biases of
-convolutions and dense layers enter no norm (Banburski et al. 2021, section 2.1: networks are without them).
+What a leaf is, its name tells where it can, the last part of its path:
+
+- a *bias* is called `bias` or `offset`, or the name begins with `bias_` or ends in `_bias`; so is `b` beside `w`, and
+  `beta` beside `gamma`;
+- a *scale* is called `scale`, or `gamma` beside `beta`, or has the shape of its own bias: it acts entry by entry;
+- a *weight layer* is any other leaf with two or more axes, a *convolution* one with three or more, a *dense* layer one
+  with exactly two.
+
+Biases and scales enter no norm of weight layers, whatever their rank (Banburski et al. 2021, section 2.1: networks are
+without them): attention has biases (heads, dim), Equinox (out, 1, 1), Haiku a scale and an offset (1, 1, 1, C).
+
+A *BatchNorm* layer is a leaf called `scale` together with its sibling `bias` or `offset`, if it has one. Other
+normalisations hold the same two arrays, and only the name of the layer tells them: one called after LayerNorm,
+GroupNorm, InstanceNorm, RMSNorm, WeightNorm or SpectralNorm (`LayerNorm_0`, `layer_norm`, `ln_1`, `gn`) is none.
 
 For one network of a stack use `jax.vmap(rho)`.
 """
 
+import math
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+from margin_jax.errors import InputError
+from margin_jax.theory.checks import is_array, precise
 
 KINDS = ("frobenius", "spectral", "p")
 MODES = ("default", "all", "conv", "batch_norm")
+_BIAS_OR_SCALE = re.compile(r"bias|offset|bias_.*|.*_bias|scale")
+_BESIDE = {"b": "w", "beta": "gamma", "gamma": "beta"}  # names that tell nothing alone: {"a": ..., "b": ...}
+_NOT_BATCH_NORM = re.compile(r"(layer|group|instance|rms|weight|spectral)_?norm|(?<![a-z])(ln|gn)(?![a-z])")
+_RANGE = 80  # an entry whose p-th power lies within 2^-80 and 2^80 is as far from overflow as from underflow
 
 
-def _leaves(params: Any) -> dict[str, jax.Array]:
+def _leaves(params: Any) -> dict[str, Any]:
+    """The leaves of a pytree by their path, arrays or shapes of arrays; InputError for a leaf that is neither."""
     flat, _ = jax.tree_util.tree_flatten_with_path(params)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): jnp.asarray(leaf) for path, leaf in flat}
+    leaves = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
+    for name, leaf in leaves.items():
+        if not is_array(leaf) and not isinstance(leaf, jax.ShapeDtypeStruct | int | float):
+            raise InputError(f"expected parameters whose leaves are arrays, got {type(leaf).__name__} at {name!r}; "
+                             "give the arrays alone, of Equinox equinox.filter(model, equinox.is_array)")
+    return {name: leaf if hasattr(leaf, "ndim") else jnp.asarray(leaf) for name, leaf in leaves.items()}
+
+
+def _sibling(leaves: dict[str, Any], name: str, names: tuple[str, ...]) -> Any:
+    layer = name.rpartition("/")[0]
+    paths = [f"{layer}/{last}" if layer else last for last in names]
+    return next((leaves[path] for path in paths if path in leaves), None)
+
+
+def weight_layers(params: Any) -> dict[str, Any]:
+    """The weight layers of a pytree, by their path: its leaves but for biases and scales; see the module.
+
+    Args:
+      params: pytree of arrays, or of their shapes.
+
+    Raises:
+      InputError: a leaf that is no array.
+    """
+    leaves = _leaves(params)
+
+    def is_weight(name: str, leaf: Any) -> bool:
+        last = name.rpartition("/")[2].lower()
+        bias = _sibling(leaves, name, ("bias", "offset"))
+        elementwise = bias is not None and bias.shape == leaf.shape
+        beside = last in _BESIDE and _sibling(leaves, name, (_BESIDE[last],)) is not None
+        return leaf.ndim >= 2 and not (elementwise or beside or _BIAS_OR_SCALE.fullmatch(last))
+
+    return {name: leaf for name, leaf in leaves.items() if is_weight(name, leaf)}
+
+
+def _scaled_norm(arrays: list[jax.Array], p: float) -> jax.Array:
+    """The entrywise p-norm over all arrays, computed on entries of at most 1 where their powers leave the range."""
+    arrays = [precise(array) for array in arrays]
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(array), initial=0) for array in arrays]))
+    outside = (largest < 2.0 ** (-_RANGE / p)) | (largest > 2.0 ** (_RANGE / p))
+    # A factor of 1 changes no bit. The norm does not depend on the scale, nor has its gradient any business with it. It
+    # is taken in two steps, since the reciprocal of the largest floats is so small that machines round it to 0.
+    known = outside & (largest > 0) & jnp.isfinite(largest)
+    root = lax.stop_gradient(jnp.where(known, jnp.sqrt(largest), 1))
+    arrays = [array * (1 / root) * (1 / root) for array in arrays]
+    if p == 2:
+        return root * (root * jnp.sqrt(sum(jnp.sum(jnp.square(array)) for array in arrays)))
+    return root * (root * jnp.linalg.norm(jnp.concatenate([array.reshape(-1) for array in arrays]), ord=p))
 
 
 def layer_norm(weight: jax.Array, kind: str = "frobenius", p: float = 2.0) -> jax.Array:
@@ -32,23 +101,30 @@ def layer_norm(weight: jax.Array, kind: str = "frobenius", p: float = 2.0) -> ja
       p: >= 1 or inf, used by kind "p" alone.
 
     Returns:
-      () float >= 0.
+      () float >= 0, at least float32, right wherever that can hold it: no power of an entry under- or overflows.
 
     Raises:
-      ValueError: unknown kind, or p < 1.
+      InputError: unknown kind, p < 1, or a weight that is a number alone or not real.
     """
+    weight = precise(weight)
+    if kind not in KINDS or kind == "p" and not p >= 1:
+        raise InputError(f"expected a norm of {KINDS} and p >= 1, got kind {kind!r} and p = {p}")
+    if weight.ndim < 1 or not jnp.issubdtype(weight.dtype, jnp.floating):
+        raise InputError(f"expected a weight (..., out) of real numbers, got {weight.dtype} {weight.shape}")
+    if not weight.size:
+        return jnp.zeros((), weight.dtype)
     if kind == "frobenius":
-        return jnp.sqrt(jnp.sum(jnp.square(weight)))
+        return _scaled_norm([weight], 2)
     if kind == "spectral":
         return jnp.linalg.norm(weight.reshape(-1, weight.shape[-1]), ord=2)
-    if kind == "p" and p >= 1:
-        return jnp.linalg.norm(weight.reshape(-1), ord=p)
-    raise ValueError(f"expected a norm of {KINDS} and p >= 1, got kind {kind!r} and p = {p}")
+    if math.isinf(p):
+        return jnp.max(jnp.abs(weight))
+    return _scaled_norm([weight], p)
 
 
 def layer_norms(params: Any, kind: str = "frobenius", p: float = 2.0) -> dict[str, jax.Array]:
-    """Norm rho_k = ||W_k|| of every weight layer, by its path in the pytree; each () float."""
-    return {name: layer_norm(leaf, kind, p) for name, leaf in _leaves(params).items() if leaf.ndim >= 2}
+    """Norm rho_k = ||W_k|| of every weight layer, by its path in the pytree; each () float, as of `layer_norm`."""
+    return {name: layer_norm(leaf, kind, p) for name, leaf in weight_layers(params).items()}
 
 
 def batch_norm_norms(params: Any) -> dict[str, jax.Array]:
@@ -56,9 +132,9 @@ def batch_norm_norms(params: Any) -> dict[str, jax.Array]:
     leaves, by_layer = _leaves(params), {}
     for name, scale in leaves.items():
         layer, _, last = name.rpartition("/")
-        if last == "scale":
-            bias = leaves.get(f"{layer}/bias" if layer else "bias", jnp.zeros_like(scale))
-            by_layer[layer] = jnp.sqrt(jnp.sum(jnp.square(scale)) + jnp.sum(jnp.square(bias)))
+        if last == "scale" and not _NOT_BATCH_NORM.search(layer.rpartition("/")[2].lower()):
+            bias = _sibling(leaves, name, ("bias", "offset"))
+            by_layer[layer] = _scaled_norm([scale, jnp.zeros_like(scale) if bias is None else bias], 2)
     return by_layer
 
 
@@ -70,7 +146,8 @@ def default_mode(params: Any) -> str:
 def rho_factors(params: Any, mode: str = "default", kind: str = "frobenius", p: float = 2.0) -> jax.Array:
     """The factors whose product is rho.
 
-    Deep networks overflow float32 in the product, so that whoever records rho multiplies these in float64.
+    Deep networks overflow float32 in the product, so that whoever records rho multiplies these in float64, or takes
+    their logarithms (`log_rho`).
 
     Args:
       params: any parameter pytree.
@@ -81,16 +158,16 @@ def rho_factors(params: Any, mode: str = "default", kind: str = "frobenius", p: 
       p: see `layer_norm`.
 
     Returns:
-      (K,) float, in the order of the pytree.
+      (K,) float, at least float32, in the order of the pytree.
 
     Raises:
-      ValueError: unknown mode, or no layer of the kind that the mode needs.
+      InputError: unknown mode, a leaf that is no array, or no layer of the kind that the mode needs.
     """
     if mode == "default":
         mode = default_mode(params)
     if mode not in MODES:
-        raise ValueError(f"expected a mode of rho of {MODES}, got {mode!r}")
-    ranks = {name: leaf.ndim for name, leaf in _leaves(params).items()}
+        raise InputError(f"expected a mode of rho of {MODES}, got {mode!r}")
+    ranks = {name: leaf.ndim for name, leaf in weight_layers(params).items()}
     norms = layer_norms(params, kind, p)
     if mode == "all":
         factors = list(norms.values())
@@ -100,16 +177,39 @@ def rho_factors(params: Any, mode: str = "default", kind: str = "frobenius", p: 
         scales = list(batch_norm_norms(params).values())
         factors = scales + [norm for name, norm in norms.items() if ranks[name] == 2] if scales else []
     if not factors:
-        raise ValueError(f"rho in mode {mode!r} needs layers that these parameters do not have; "
-                         f"they have {sorted(ranks) or 'no leaves'}")
+        raise InputError(f"rho in mode {mode!r} needs layers that these parameters do not have; "
+                         f"they have {sorted(_leaves(params)) or 'no leaves'}")
     return jnp.stack(factors)
 
 
 def rho(params: Any, mode: str = "default", kind: str = "frobenius", p: float = 2.0) -> jax.Array:
-    """The product of layer norms, rho = prod_k rho_k; () float. Arguments and errors as in `rho_factors`."""
+    """The product of layer norms, rho = prod_k rho_k; () float. Arguments and errors as in `rho_factors`.
+
+    In float32 it is infinite for a network of some 50 layers with norms of 10; `log_rho` is not.
+    """
     return jnp.prod(rho_factors(params, mode, kind, p))
+
+
+def log_rho(params: Any, mode: str = "default", kind: str = "frobenius", p: float = 2.0) -> jax.Array:
+    """ln rho = sum_k ln rho_k, for networks so deep that their rho leaves the range of floats.
+
+    `distribution.normalised_margins(values, log_rho=...)` divides by it.
+
+    Args:
+      params, mode, kind, p: as in `rho_factors`, with its errors.
+
+    Returns:
+      () float; -inf where a layer is 0.
+    """
+    return jnp.sum(jnp.log(rho_factors(params, mode, kind, p)))
 
 
 def normalised_params(params: Any, kind: str = "frobenius", p: float = 2.0) -> Any:
     """V_k = W_k / ||W_k|| for every weight layer, the other leaves as they are; the same pytree (section 2.1)."""
-    return jax.tree.map(lambda leaf: leaf / layer_norm(leaf, kind, p) if leaf.ndim >= 2 else leaf, params)
+    norms = layer_norms(params, kind, p)
+
+    def normalised(path: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return leaf / norms[name] if name in norms else leaf
+
+    return jax.tree_util.tree_map_with_path(normalised, params)

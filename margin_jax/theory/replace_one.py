@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from margin_jax.errors import InputError
+
 CHOICES = ("smallest", "random", "largest")
 
 
@@ -65,11 +67,13 @@ def design(choices: Sequence[str], trials: int, pool: int, margins: np.ndarray, 
       trials x the number of choices, ordered by number, then by choice as given.
 
     Raises:
-      ValueError: an unknown choice, or a pool that is not in 1..N.
+      InputError: an unknown choice, a pool that is not in 1..N, or no trial or test example.
     """
     count = len(margins)
+    if test < 1 or trials < 0:
+        raise InputError(f"expected test >= 1 examples and trials >= 0, got {test} and {trials}")
     if not set(choices) <= set(CHOICES) or not 1 <= pool <= count:
-        raise ValueError(f"expected choices of {CHOICES} and a pool in 1..{count}, got {tuple(choices)} and {pool}")
+        raise InputError(f"expected choices of {CHOICES} and a pool in 1..{count}, got {tuple(choices)} and {pool}")
     ranked = {"smallest": np.argsort(margins, kind="stable")[:pool], "random": np.arange(count),
               "largest": np.argsort(-np.asarray(margins), kind="stable")[:pool]}
     incoming = count + _draws(seed, 0, test, trials)

@@ -16,14 +16,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from margin_jax.errors import InputError
 from margin_jax.parallel import map_pieces
+from margin_jax.theory.checks import checked_labels, checked_logits, checked_weights, is_array, precise
 
 
 def _gaps(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
     """f_j - f_y of one example, (C,) float, NaN if y is out of range; and which classes are not y, (C,) boolean."""
     if logits.ndim != 1 or logits.shape[0] < 2:
-        raise ValueError(f"expected logits of shape (C,) for each example with C >= 2, got {logits.shape}")
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        raise InputError(f"expected logits of shape (C,) for each example with C >= 2, got {logits.shape}")
+    logits = precise(logits)
     others = jnp.arange(logits.shape[0]) != label
     true_logit = jnp.sum(jnp.where(others, 0, logits)) + jnp.where(jnp.all(others), jnp.nan, 0)
     return logits - true_logit, others
@@ -52,7 +54,9 @@ def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
 def _el2n(logits: jax.Array, label: jax.Array) -> jax.Array:
     # With e = 1 - p_y the norm is e sqrt(1 + sum_{j != y} (p_j / e)^2): no difference that cancels, no tiny square.
     gaps, others = _gaps(logits, label)
-    shares = jax.nn.softmax(gaps, where=others)
+    # Differences of logits beyond half of the largest float overflow; the shares of the others do not need y's.
+    overflow = jnp.any(jnp.isinf(gaps)) & jnp.all(jnp.isfinite(logits))
+    shares = jax.nn.softmax(jnp.where(overflow, logits, gaps), where=others)
     return jax.nn.sigmoid(jax.nn.logsumexp(gaps, where=others)) * jnp.sqrt(1 + jnp.sum(jnp.square(shares)))
 
 
@@ -60,22 +64,23 @@ def el2n(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """EL2N = ||softmax(f) - onehot(y)||_2 of N examples (Paul, Ganguli and Dziugaite 2021).
 
     Args:
-      logits: (N, C) float, C >= 2.
-      labels: (N,) integer in 0..C-1.
+      logits: (N, C) floating and finite, C >= 2.
+      labels: (N,) integer in 0..C-1, or a column (N, 1).
 
     Returns:
       (N,) float in [0, sqrt(2)], at least float32, exact to rounding until the probability of an error underflows; NaN
       where the label is out of range.
 
     Raises:
-      ValueError: fewer than two classes, or logits that are not a matrix.
+      InputError: logits or labels of another shape or type, such as one-hot labels.
     """
-    return jax.vmap(_el2n)(logits, labels)
+    logits = checked_logits(logits)
+    return jax.vmap(_el2n)(logits, checked_labels(labels, logits.shape[0]))
 
 
 def _tree_norm(tree: Any) -> jax.Array:
     """L2 norm over all leaves, scaled by the largest entry: squares of gradients below 1e-19 underflow in float32."""
-    leaves = jax.tree.leaves(tree)
+    leaves = [precise(leaf) for leaf in jax.tree.leaves(tree)]
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]))
     scale = jnp.where(jnp.isfinite(largest) & (largest > 0), largest, 1)
     return scale * jnp.sqrt(sum(jnp.sum(jnp.square(leaf / scale)) for leaf in leaves))
@@ -93,14 +98,24 @@ def grand(loss_fn: Callable[..., jax.Array], params: Any, arrays: tuple[jax.Arra
       piece: P, rows at once, static; N need not divide by it.
 
     Returns:
-      (N,) float >= 0.
+      (N,) float >= 0, at least float32.
 
     Raises:
+      InputError: parameters that are no floats, or a loss that is not one number.
       ValueError: piece < 1, no rows, or arrays of different length.
     """
+    checked_weights(params)
+
+    def loss(params: Any, *row: jax.Array) -> jax.Array:
+        value = loss_fn(params, *row)
+        if not is_array(value) or value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
+            shape = f"{value.dtype} {value.shape}" if is_array(value) else type(value).__name__
+            raise InputError(f"expected the loss of one example, () float, got {shape}; loss_fn gets one row of every "
+                             "array, without the axis of examples, and gives one number")
+        return value
 
     def norm(*row: jax.Array) -> jax.Array:
-        return _tree_norm(jax.grad(loss_fn)(params, *row))
+        return _tree_norm(jax.grad(loss)(params, *row))
 
     return map_pieces(jax.vmap(norm), arrays, piece)
 
@@ -116,17 +131,19 @@ def network_grand(apply_fn: Callable[[Any, jax.Array], jax.Array], params: Any, 
       apply_fn: any function (params, x (1, ...)) -> logits (1, C), in evaluation mode.
       params: pytree of float arrays; running statistics are not among them.
       images: (N, ...) inputs in the form that `apply_fn` accepts.
-      labels: (N,) integer labels.
+      labels: (N,) integer in 0..C-1, or a column (N, 1).
       piece: as in `grand`.
 
     Returns:
-      (N,) float >= 0; NaN where the label is out of range.
+      (N,) float >= 0, at least float32; NaN where the label is out of range.
 
     Raises:
-      ValueError: piece < 1, no rows, images and labels of different length, or fewer than two classes.
+      InputError: labels of another shape or type, parameters that are no floats, or a network that gives anything else
+        than logits (1, C).
+      ValueError: piece < 1, no rows, or images and labels of different length.
     """
-    return grand(lambda params, image, label: cross_entropy(apply_fn(params, image[None])[0], label), params,
-                 (images, labels), piece)
+    return grand(lambda params, image, label: cross_entropy(checked_logits(apply_fn(params, image[None]), 1)[0], label),
+                 params, (images, checked_labels(labels)), piece)
 
 
 class Dynamics(NamedTuple):
@@ -167,11 +184,11 @@ def present(dynamics: Dynamics, margins: jax.Array, shown: jax.Array) -> Dynamic
       The new record.
 
     Raises:
-      ValueError: arrays that do not cover all N examples, or `shown` that is no boolean mask.
+      InputError: arrays that do not cover all N examples, or `shown` that is no boolean mask.
     """
     margins, shown, last = jnp.asarray(margins, jnp.float32), jnp.asarray(shown), jnp.asarray(dynamics.correct)
     if not margins.shape == shown.shape == last.shape or shown.dtype != bool:
-        raise ValueError(f"expected margins and a boolean mask of all {last.shape} examples, got {margins.shape} and "
+        raise InputError(f"expected margins and a boolean mask of all {last.shape} examples, got {margins.shape} and "
                          f"{shown.dtype} {shown.shape}")
     correct = margins > 0
     return Dynamics(

@@ -2,7 +2,8 @@
 
 The mask is the only thing that compression changes. Every rule takes scores (N,) in the order of ascending ids and the
 rows still kept, and returns a mask (N,) that keeps *exactly* `keep` of them (all, if fewer are left); ties go to the
-smaller id. `keep` may be traced, so that one compiled program serves every count. A NaN score ranks last, after every
+smaller id. `keep` is in 1..N. It may be traced, so that one compiled program serves every count; it is then not
+checked, and less than 1 keeps nothing. A NaN score ranks last, after every
 number, under each rule, class by class too. Raw and normalised margins order alike, except for ties that the rounding
 of a division makes, so that raw ones are to be preferred.
 
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from margin_jax.errors import InputError
+from margin_jax.theory.checks import checked_count, checked_labels, checked_mask, is_array
 
 RULES = ("smallest", "largest", "random", "balanced", "el2n", "grand", "forgetting", "aum", "ids")
 
@@ -30,7 +32,34 @@ def _first(order: jax.Array, keep: int | jax.Array, within: jax.Array) -> jax.Ar
 
 
 def _kept(scores: jax.Array, within: jax.Array | None) -> jax.Array:
-    return jnp.ones(scores.shape, bool) if within is None else within
+    return jnp.ones(scores.shape, bool) if within is None else checked_mask(within, scores.shape[0], "within")
+
+
+def checked_scores(scores: Any) -> jax.Array:
+    """Scores (N,) as JAX ranks them.
+
+    Those of NumPy that have more bits than JAX keeps are replaced by their places, since rounding would make ties, and
+    normalised margins of deep networks would be 0.
+
+    Args:
+      scores: (N,) float, integer or boolean, N >= 1.
+
+    Returns:
+      (N,) numbers of the same order, ties and NaN.
+
+    Raises:
+      InputError: another shape or type.
+    """
+    scores = scores if is_array(scores) else np.asarray(scores)
+    real = any(jnp.issubdtype(scores.dtype, kind) for kind in (jnp.floating, jnp.integer, bool))
+    if scores.ndim != 1 or not scores.size or not real:
+        raise InputError(f"expected scores (N,) of real numbers, one for each example, got {scores.dtype} "
+                         f"{scores.shape}")
+    if isinstance(scores, np.ndarray) and jax.dtypes.canonicalize_dtype(scores.dtype) != scores.dtype:
+        places = np.unique(scores, return_inverse=True)[1].astype(np.int32)
+        known = ~np.isnan(scores)
+        return jnp.asarray(places if known.all() else np.where(known, places, np.nan).astype(np.float32))
+    return jnp.asarray(scores)
 
 
 def reversed_scores(scores: jax.Array) -> jax.Array:
@@ -44,13 +73,17 @@ def smallest(scores: jax.Array, keep: int | jax.Array, within: jax.Array | None 
 
     Args:
       scores: (N,) float, for instance margins; removed rows may hold anything.
-      keep: how many to keep, >= 0; may be traced.
+      keep: how many to keep, in 1..N; all are where `within` has fewer. May be traced.
       within: (N,) boolean, the rows to choose from; all if absent.
 
     Returns:
       (N,) boolean.
+
+    Raises:
+      InputError: scores or `within` of another shape or type, or a count out of range.
     """
-    within = _kept(scores, within)
+    scores = checked_scores(scores)
+    keep, within = checked_count(keep, scores.shape[0]), _kept(scores, within)
     # lexsort is stable, so that equal keys stay in the order of ids; NaN sorts after every number.
     return _first(jnp.lexsort((scores, ~within)), keep, within)
 
@@ -61,7 +94,7 @@ def random_scores(key: jax.Array, count: int) -> jax.Array:
 
 
 def balanced_mask(scores: jax.Array, labels: jax.Array, keep: int | jax.Array,
-             within: jax.Array | None = None) -> jax.Array:
+                  within: jax.Array | None = None) -> jax.Array:
     """Keeps the smallest scores class by class, in equal shares.
 
     Classes are filled in turn: the smallest of every class, then the second smallest of every class, and so on, within
@@ -71,14 +104,18 @@ def balanced_mask(scores: jax.Array, labels: jax.Array, keep: int | jax.Array,
     Args:
       scores: (N,) float.
       labels: (N,) integer classes.
-      keep: how many to keep in all, >= 0; may be traced.
+      keep: how many to keep in all, in 1..N; all are where `within` has fewer. May be traced.
       within: (N,) boolean, the rows to choose from; all if absent.
 
     Returns:
       (N,) boolean.
+
+    Raises:
+      InputError: scores, labels or `within` of another shape or type, or a count out of range.
     """
-    within = _kept(scores, within)
+    scores = checked_scores(scores)
     count = scores.shape[0]
+    keep, within, labels = checked_count(keep, count), _kept(scores, within), jnp.asarray(checked_labels(labels, count))
     order = jnp.lexsort((scores, labels, ~within))
     grouped, position = labels[order], jnp.arange(count)
     left = within[order]
@@ -102,7 +139,10 @@ def of_ids(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     Raises:
       InputError: no id, an id named twice, or one that is not in the training set.
     """
-    wanted = np.asarray(wanted)
+    wanted, ids = np.asarray(wanted), np.asarray(ids)
+    if wanted.ndim != 1 or wanted.size and not np.issubdtype(wanted.dtype, np.integer):
+        raise InputError(f"expected ids as a list of integers, got {wanted.dtype} {wanted.shape}; of a boolean mask "
+                         "give ids[mask]")
     unknown = np.setdiff1d(wanted, ids)
     if wanted.size == 0 or unknown.size or np.unique(wanted).size != wanted.size:
         raise InputError(f"expected one or more distinct ids of the training set, got {wanted.size} ids of which "
@@ -142,14 +182,14 @@ RANKINGS = {
 
 def select(rule: str, scores: jax.Array, keep: int | jax.Array, labels: jax.Array | None = None,
            within: jax.Array | None = None, balanced: bool = False) -> jax.Array:
-    """Keeps exactly `keep` rows, all if there are fewer, by one of RANKINGS.
+    """Keeps exactly `keep` rows, all of `within` if it has fewer, by one of RANKINGS.
 
     Ties go to the smaller id, and NaN ranks last.
 
     Args:
       rule: static, a key of RANKINGS.
       scores: (N,) float or integer, what `RANKINGS[rule].score` names; rows outside `within` may hold anything.
-      keep: how many to keep in all, >= 0; may be traced.
+      keep: how many to keep in all, in 1..N; may be traced.
       labels: (N,) integer classes, needed where classes are kept in equal shares.
       within: (N,) boolean, the rows to choose from; all if absent.
       balanced: static; class by class in equal shares, see `balanced_mask`. An option of every rule.
@@ -158,16 +198,17 @@ def select(rule: str, scores: jax.Array, keep: int | jax.Array, labels: jax.Arra
       (N,) boolean.
 
     Raises:
-      ValueError: a rule that is unknown or takes no score, or equal shares without labels.
+      InputError: a rule that is unknown or takes no score, equal shares without labels, arrays of another shape or
+        type, or a count out of range.
     """
     if rule not in RANKINGS:
-        raise ValueError(f"expected a rule with a score, one of {tuple(RANKINGS)}, got {rule!r}")
-    ranking, scores = RANKINGS[rule], jnp.asarray(scores)
+        raise InputError(f"expected a rule with a score, one of {tuple(RANKINGS)}, got {rule!r}")
+    ranking, scores = RANKINGS[rule], checked_scores(scores)
     ascending = reversed_scores(scores) if ranking.largest else scores
     if balanced or ranking.balanced:
         if labels is None:
-            raise ValueError(f"expected labels (N,) for equal shares of the classes with rule {rule!r}, got none")
-        return balanced_mask(ascending, jnp.asarray(labels), keep, within)
+            raise InputError(f"expected labels (N,) for equal shares of the classes with rule {rule!r}, got none")
+        return balanced_mask(ascending, labels, keep, within)
     return smallest(ascending, keep, within)
 
 
@@ -176,7 +217,8 @@ Schedule = Sequence[tuple[int, int]]
 
 def is_schedule(pairs: Any) -> bool:
     """Whether `pairs` are (until, step) with whole numbers > 0 whose `until` falls strictly."""
-    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+    if not isinstance(pairs, (tuple, list)) or not all(isinstance(pair, (tuple, list)) and len(pair) == 2
+                                                       for pair in pairs):
         return False
     numbers = [number for pair in pairs for number in pair]
     whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers)

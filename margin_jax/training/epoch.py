@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 
 from margin_jax.models.network import BatchStats, Network, Params
 from margin_jax.parallel import ROWS, compile_on, share_of, total
+from margin_jax.theory.checks import checked_labels, checked_logits
 from margin_jax.theory.margins import margins
 from margin_jax.training.state import EpochStats, Examples, TrainState, training_rows
 
@@ -144,14 +145,17 @@ def piece_gradients(network: Network, params: Params, batch_stats: BatchStats, e
       update, 0 in rows of weight 0.
     """
     x, labels = training_rows(examples, rows)
+    labels = checked_labels(labels)
 
     def loss_fn(params: Params) -> tuple[jax.Array, tuple[BatchStats, jax.Array]]:
         logits, updated = network.forward(params, batch_stats, x, weights)
+        logits = checked_logits(logits, x.shape[0])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return jnp.sum(losses * weights) / denominator, (updated, logits)
 
     (loss, (updated, logits)), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params)
-    return (gradient, updated, loss), jnp.where(weights > 0, margins(logits, labels), 0)
+    seen = jnp.where(weights > 0, margins(logits, labels), 0)
+    return (gradient, updated, loss.astype(jnp.float32)), seen.astype(jnp.float32)  # the record, whatever the network's
 
 
 def step_gradients(network: Network, state: TrainState, examples: Examples, step: Step, plan: Plan, mesh: Mesh | None,
@@ -205,7 +209,7 @@ def _by_id(stats: EpochStats, order: jax.Array, kept: jax.Array) -> EpochStats:
     count = order.shape[0]
     margins = stats.margins[:count]
     visited = jnp.arange(count) < kept
-    by_id = jnp.full(count, jnp.nan).at[jnp.where(visited, order, count)].set(margins, mode="drop")
+    by_id = jnp.full(count, jnp.nan, jnp.float32).at[jnp.where(visited, order, count)].set(margins, mode="drop")
     return stats._replace(margins=by_id, errors=jnp.sum(visited & ~(margins > 0), dtype=jnp.int32))
 
 

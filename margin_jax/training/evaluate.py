@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from margin_jax.models.network import BatchStats, Network, Params
 from margin_jax.parallel import ROWS, compile_on, map_pieces
+from margin_jax.theory.checks import checked_labels, checked_logits
 from margin_jax.theory.margins import margins
 from margin_jax.training.state import Examples, standardised
 
@@ -19,7 +20,7 @@ class Evaluation(NamedTuple):
     """Per-example results in the order of ids.
 
     Attributes:
-      margins: (N,) float32, raw margins on logits.
+      margins: (N,) float32, raw margins on logits; of float64 logits float64, as the losses.
       losses: (N,) float32, cross-entropy in nats.
     """
 
@@ -47,7 +48,8 @@ Evaluate = Callable[[Params, BatchStats, Examples], Evaluation]
 def _of_rows(network: Network, params: Params, batch_stats: BatchStats,
              examples: Examples) -> Callable[[jax.Array, jax.Array], Outputs]:
     def of_rows(images: jax.Array, labels: jax.Array) -> Outputs:
-        logits = network.logits(params, batch_stats, standardised(images, examples))
+        logits = checked_logits(network.logits(params, batch_stats, standardised(images, examples)), images.shape[0])
+        labels = checked_labels(labels)
         return Outputs(margins(logits, labels), optax.softmax_cross_entropy_with_integer_labels(logits, labels), logits)
 
     return of_rows
@@ -84,7 +86,8 @@ def make_evaluate(network: Network, piece: int, mesh: Mesh | None = None) -> Eva
       mesh: of `parallel.row_mesh`: the rows are shared out among its devices, which must hold all arguments.
 
     Returns:
-      evaluate(params, batch_stats, examples) -> Evaluation, with the running statistics of BatchNorm.
+      evaluate(params, batch_stats, examples) -> Evaluation, with the running statistics of BatchNorm. It raises
+      InputError where the network gives anything else than logits (P, C) of P rows, or labels are no integers.
     """
     evaluate_rows = evaluate_function(network, piece)
     if mesh is None:

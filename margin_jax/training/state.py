@@ -168,8 +168,9 @@ def make_optimizer(name: str, learning_rate: float, momentum: float = 0.9,
       ValueError: unknown name.
     """
     if name == "sgd":
-        return optax.inject_hyperparams(_sgd, static_args=("momentum",))(
+        return optax.inject_hyperparams(_sgd, static_args=("momentum",), hyperparam_dtype=jnp.float32)(
             learning_rate=learning_rate, weight_decay=weight_decay, momentum=momentum)
     if name == "adam":
-        return optax.inject_hyperparams(_adam)(learning_rate=learning_rate, weight_decay=weight_decay)
+        return optax.inject_hyperparams(_adam, hyperparam_dtype=jnp.float32)(
+            learning_rate=learning_rate, weight_decay=weight_decay)
     raise ValueError(f"expected an optimiser of {OPTIMIZERS}, got {name!r}")

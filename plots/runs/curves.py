@@ -62,7 +62,8 @@ def draw_figure(epochs: np.ndarray, normalised: Callable[[int], np.ndarray], ids
 def draw_curve(axes: Axes, values: np.ndarray, colour: object, epoch: int, separation: int | None,
                last: bool) -> tuple[np.ndarray, np.ndarray]:
     """Draws one margin curve and returns it whole; the ones of separation and of the last epoch stand out."""
-    rank, shown = margin_curve(read.finite(values))
+    shown = read.finite(values)
+    rank, shown = margin_curve(shown) if shown.size else (shown, shown)
     names = [name for name, holds in (("separation", epoch == separation), ("last", last)) if holds]
     special = "black" if last else style.VERMILLION
     label = f"{' and '.join(names)}, epoch {epoch}" if names and shown.size else "_"

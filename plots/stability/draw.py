@@ -1,7 +1,6 @@
 """Draws the figures and tables of one replace-one experiment, made by launch/stability.py."""
 
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -45,7 +44,7 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
 
 def _fig11(workdir: pathlib.Path, config: dict[str, Any], name: str) -> list[pathlib.Path]:
     table, path = read_table(workdir, "trials.csv"), workdir / "continued.json"
-    continued = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    continued = records.read_json(workdir, path.name) if path.is_file() else {}
     numbers, folder = fig11.compute_numbers(table, continued), workdir / "figures"
     paths = style.save(fig11.draw_figure(numbers, config["stability"]["epochs"], where(config)), folder, name)
     return [*paths, fig11.write_numbers(numbers, folder, name)]

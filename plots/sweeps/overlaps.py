@@ -95,8 +95,7 @@ def draw_sweep(sweep: Sweep, moment: Moment, data: str) -> Figure:
     path = sweep.workdir / FILE
     if not path.is_file():
         raise InputError(f"{sweep.workdir} has no {FILE}, which a sweep writes when it ends; run its command again")
-    with np.load(path) as file:
-        stored = {name: file[name] for name in file.files}
+    stored = records.read_arrays(path)
     numbers = moment.rows["network"].astype(int)
     if not np.array_equal(stored.get(f"{moment.name}_networks"), numbers):
         raise InputError(f"{path} should hold the networks {numbers.tolist()} of moments.csv at {moment.name!r}; the "

@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from helpers.data import tiny_dataset
 from margin_jax.data import cache
 from margin_jax.data.cache import cache_root, cached
 from margin_jax.data.dataset import digest
+from margin_jax.data.load import load_data
+from margin_jax.errors import InputError
 
 
 class Source:
@@ -104,6 +108,12 @@ def flip(path):
     path.write_bytes(content)
 
 
+def replace(path, old, new):
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+
+
 DAMAGE = {
     "array cut short": lambda entry: os.truncate(entry / "train_images.npy", 300),
     "empty array": lambda entry: os.truncate(entry / "test_ids.npy", 0),
@@ -113,17 +123,31 @@ DAMAGE = {
     "cut meta": lambda entry: os.truncate(entry / "meta.json", 20),
     "other meta": lambda entry: (entry / "meta.json").write_text(json.dumps([1])),
     "meta without arrays": lambda entry: (entry / "meta.json").write_text('{"checksums": {}}'),
+    "another class name": lambda entry: replace(entry / "meta.json", b"red", b"rad"),
+    "a space in meta": lambda entry: replace(entry / "meta.json", b"{", b"{ "),
+    "meta nested beyond reason": lambda entry: (entry / "meta.json").write_text("[" * 100_000),
+    "header no Python": lambda entry: replace(entry / "train_images.npy", b"'descr'", b"'descr("),  # TokenError
+    "header of another shape": lambda entry: replace(entry / "train_images.npy", b"(30, 4, 5, 3)", b"(30, 5, 4, 3)"),
+    "header of another type": lambda entry: replace(entry / "train_labels.npy", b"<i4", b"<u4"),
+    "padding of the header": lambda entry: replace(entry / "test_ids.npy", b"  ", b" \t"),
+    "more behind the end": lambda entry: os.truncate(entry / "test_ids.npy", 10_000),
+    "a folder for an array": lambda entry: [(entry / "test_ids.npy").unlink(), (entry / "test_ids.npy").mkdir()],
+    "a file for the entry": lambda entry: [shutil.rmtree(entry), entry.touch()],
     "empty folder": lambda entry: [path.unlink() for path in entry.iterdir()],
     "pickled array": lambda entry: np.save(entry / "train_ids.npy", np.array([{}], object), allow_pickle=True),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_entry_is_written_again(source, kind):
-    expected = digest(source.load())
+def test_a_damaged_entry_is_written_again(source, kind, caplog):
+    whole = source.load()
+    expected = digest(whole)
     [name] = source.entries()
     DAMAGE[kind](type(source.folder)(source.cache_dir) / name)
-    assert digest(source.load()) == expected and source.reads == 2
+    again = source.load()
+    assert digest(again) == expected and source.reads == 2 and again.class_names == whole.class_names
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1 and "is damaged" in warnings[0]
     assert digest(source.load()) == expected and source.reads == 2
     assert source.entries() == [name]
 
@@ -136,6 +160,49 @@ def test_a_cache_that_cannot_be_written_costs_one_line(source, tmp_path, caplog)
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 2 and "cannot be cached" in warnings[0].getMessage()
     assert "\n" not in warnings[0].getMessage()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 300, "\udc80\0"])
+def test_a_name_that_no_folder_can_have(source, monkeypatch, caplog, name):
+    source.cache_dir = name
+    with pytest.raises(InputError, match="cannot be a file or folder"):
+        source.load()
+    assert source.reads == 0
+    source.cache_dir = ""
+    monkeypatch.setattr(os, "environ", {**os.environ, "MARGIN_JAX_CACHE": name})
+    assert digest(source.load()) == digest(tiny_dataset())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def without_home(monkeypatch):
+    """A user without HOME and without an entry in the list of users, as in many containers."""
+    for name in ("HOME", "MARGIN_JAX_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "pwd", types.SimpleNamespace(getpwuid=lambda number: {}[number],
+                                                                  getpwnam=lambda name: {}[name]))
+
+
+def test_a_user_without_a_home_reads_without_a_cache(source, monkeypatch, caplog, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    without_home(monkeypatch)
+    assert os.path.expanduser("~/x") == "~/x"
+    source.cache_dir = ""
+    assert digest(source.load()) == digest(tiny_dataset())
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "no home folder" in line and "MARGIN_JAX_CACHE" in line and "\n" not in line
+    assert sorted(os.listdir(tmp_path)) == ["source"]
+    monkeypatch.setenv("MARGIN_JAX_CACHE", str(tmp_path / "cache"))
+    source.load()
+    source.load()
+    assert source.reads == 2
+
+
+def test_a_home_that_is_asked_for_and_unknown_is_named(source, monkeypatch):
+    without_home(monkeypatch)
+    for use in (source.load, lambda: load_data("npz", data_dir="~/x"), lambda: load_data("cifar10", data_dir="~/x")):
+        source.cache_dir = "~/x"
+        with pytest.raises(InputError, match="'~/x' means"):
+            use()
 
 
 def test_a_full_disk_leaves_nothing_behind(source, monkeypatch):

@@ -51,11 +51,40 @@ def test_reads_the_binary_archive(tmp_path):
     assert dataset.class_names[:3] == ("airplane", "automobile", "bird") and len(dataset.class_names) == 10
 
 
-@pytest.mark.parametrize("dump", [python2_pickle, python3_dump(2), python3_dump(4)], ids=["python2", "3-2", "3-4"])
+FORMS = {"python2": python2_pickle, **{f"3-{protocol}": python3_dump(protocol) for protocol in range(6)}}
+
+
+@pytest.mark.parametrize("dump", FORMS.values(), ids=FORMS)
 def test_reads_the_pickles(tmp_path, dump):
     folder = write_pickles(tmp_path, dump)
     assert find_archive(tmp_path) == folder
     check_content(read_archive(folder))
+
+
+LABEL_FORMS = {
+    "tuple": tuple, "NumPy integers": lambda labels: [np.int16(label) for label in labels],
+    "array": np.array, "uint8 array": lambda labels: np.array(labels, np.uint8),
+    "big-endian array": lambda labels: np.array(labels, ">i4"),
+    "every second of an array": lambda labels: np.repeat(np.array(labels), 2)[::2],
+}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("form", LABEL_FORMS)
+def test_reads_labels_in_every_form_and_pixels_in_columns(tmp_path, form, protocol):
+    def dump(pixels, labels):
+        content = {"data": np.asfortranarray(pixels), "labels": LABEL_FORMS[form]([int(label) for label in labels])}
+        return pickle.dumps(content, protocol=protocol)
+
+    check_content(read_archive(write_pickles(tmp_path, dump)))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint16, np.int64])
+def test_refuses_pixels_of_another_type(tmp_path, kind):
+    folder = write_pickles(tmp_path, lambda pixels, labels: pickle.dumps(
+        {"data": (pixels // 2).astype(kind), "labels": labels.tolist()}))
+    with pytest.raises(InputError, match=f"of type uint8, found {np.dtype(kind)}"):
+        read_archive(folder)
 
 
 def test_takes_the_class_names_of_the_pickled_meta_file(tmp_path):
@@ -96,6 +125,13 @@ def hostile_streams(path):
         "plain object array": pickle.dumps({"data": np.array([1, "a"], object), "labels": [0]}, protocol=2),
         "float array": pickle.dumps({"data": np.zeros((4, 3072)), "labels": [0] * 4}, protocol=2),
         "other codec": b"\x80\x02c_codecs\nencode\n(X\x01\x00\x00\x00aX\x05\x00\x00\x00rot13tR.",
+        "frombuffer of floats": pickle.dumps({"data": np.zeros((4, 3072)), "labels": [0] * 4}, protocol=5),
+        "frombuffer of text": (b"\x80\x04\x8c\x13numpy._core.numeric\x8c\x0b_frombuffer\x93("
+                               b"\x8c\x01a\x8c\x02u1K\x01\x85\x8c\x01CtR."),
+        "another scalar": pickle.dumps({"data": np.float64(1)}, protocol=4),
+        "type with fields": (b"\x80\x02cnumpy\ndtype\n(X\x02\x00\x00\x00u1K\x00K\x01tR(K\x03X\x01\x00\x00\x00|K\x01"
+                             b"NNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb."),
+        "own function": b"\x80\x02cnumpy._core.numeric\nfrombuffer\n.",
         "persistent": b"\x80\x02X\x01\x00\x00\x00aQ.",
     }
 
@@ -116,6 +152,16 @@ def test_the_hostile_pickle_would_have_run(tmp_path):
     assert (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("stream", [b"c" + b"m" * 10**5 + b"\nname\n.", b"I" + b"x" * 10**5 + b"\n.",
+                                    b"\x80\x02cnumpy\ndtype\n(X\xa0\x86\x01\x00" + b"x" * 10**5 + b"tR."])
+def test_the_message_stays_short_whatever_the_pickle_holds(tmp_path, stream):
+    folder = write_pickles(tmp_path, python2_pickle)
+    (folder / "test_batch").write_bytes(stream)
+    with pytest.raises(InputError, match="test_batch is ") as caught:
+        read_archive(folder)
+    assert len(str(caught.value)) < 700
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80", b"garbage", pickle.dumps([1, 2]), pickle.dumps({"data": 3}),
                                      pickle.dumps({b"data": b"x" * 3072, b"labels": [1]})])
 def test_refuses_pickles_that_hold_something_else(tmp_path, content):
@@ -125,7 +171,16 @@ def test_refuses_pickles_that_hold_something_else(tmp_path, content):
         read_archive(folder)
 
 
-@pytest.mark.parametrize("labels", [[1, 2], None, [1, 2, 3, "4"], [1, 2, 3, 4.5], [1, 2, 3, True]])
+def test_the_stand_ins_of_numpy_make_no_array_by_calling_its_class(tmp_path):
+    """`numpy.ndarray((10**13,))` would take the memory; the name alone is admitted, as an argument."""
+    folder = write_pickles(tmp_path, python2_pickle)
+    (folder / "test_batch").write_bytes(b"\x80\x02cnumpy\nndarray\n\x8a\x06\x00\xa0rN\x18\x09\x85\x85R.")
+    with pytest.raises(InputError, match="test_batch is cut short or damaged .TypeError"):
+        read_archive(folder)
+
+
+@pytest.mark.parametrize("labels", [[1, 2], None, (1, 2, 3, 256), np.array([1, 2, 3, -1]), np.array([[1, 2, 3, 4]]),
+                                    [1, 2, 3, "4"], [1, 2, 3, 4.5], [1, 2, 3, True]])
 def test_refuses_pickled_labels_that_are_no_class_numbers(tmp_path, labels):
     folder = write_pickles(tmp_path, python2_pickle)
     (folder / "data_batch_1").write_bytes(pickle.dumps({"data": batch(0)[0], "labels": labels}, protocol=2))

@@ -71,6 +71,7 @@ def test_a_missing_file_is_named(tmp_path, lost, message):
     ({"splits": splits(train=["25000", "25000"])}, "00000-of-00002"),
     ({"splits": splits()[:1]}, "no split 'test'"),
     ({"fileFormat": "tfrecord"}, "stored as tfrecord"),
+    ({"name": "cifar100"}, "it holds the data set 'cifar100'"),
     ({}, "the train records cannot be read"),
 ])
 def test_a_folder_that_does_not_hold_all_of_cifar10(tmp_path, info, message):

@@ -191,6 +191,33 @@ def test_an_archive_of_something_else_or_cut_short_leaves_no_folder(tmp_path, pa
         assert os.listdir(directory) == [ARCHIVE]
 
 
+def test_an_archive_that_is_not_whole_is_told_by_its_own_name(tmp_path):
+    """Not by that of the folder in which it was looked at, which is gone when the message is read."""
+    def damaged(change):
+        folder = write_binary(tmp_path / change.__name__)
+        change(folder)
+        return tarball(folder)
+
+    def without_batches(folder):
+        for path in folder.glob("*.bin"):
+            path.unlink()
+
+    def cut(folder):
+        os.truncate(folder / "data_batch_2.bin", 5000)
+
+    def other_label(folder):
+        (folder / "test_batch.bin").write_bytes(b"\xff" * 4 * 3073)
+
+    for change, message in ((without_batches, "lacks data_batch_1.bin, data_batch_2.bin"),
+                            (cut, "data_batch_2.bin is cut short"), (other_label, "first id 0 with label 255")):
+        directory = tmp_path / f"{change.__name__}_target"
+        content, md5 = damaged(change)
+        with pytest.raises(InputError, match=message) as caught:
+            prepare(directory, Server(content), md5)
+        assert str(directory / ARCHIVE) in str(caught.value) and ".cifar-10-" not in str(caught.value)
+        assert os.listdir(directory) == [ARCHIVE]
+
+
 def test_a_server_that_is_not_there(tmp_path):
     with socket.socket() as held:  # bound but not listening: refuses at once, and nobody else can take the port
         held.bind(("127.0.0.1", 0))

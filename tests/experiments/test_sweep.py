@@ -114,6 +114,7 @@ def test_a_norm_that_one_network_lacks_is_missing_there_and_changes_no_other_num
     for moment in moments.values():
         del moment["log_rho"]["operator"], moment["margins"]["operator"]
     lacking.write_text(json.dumps(moments))
+    (path / "networks" / "002" / "manifest.json").unlink()  # as of a version without checksums
     for name in ("summary.json", *TABLES):
         (path / name).unlink()
     sweep(config, path)
@@ -250,3 +251,31 @@ def test_the_folder_of_another_job_is_refused(data, tmp_path, monkeypatch):
 
 def test_four_devices_are_there():
     assert len(jax.local_devices()) == 4  # the sweeps above are shared out among them
+
+
+def test_a_network_that_diverges_without_margins_does_not_stop_the_sweep(data, tmp_path):
+    config = run_config(data, **SWEEP | {"sweep__networks": 2, "stop__rule": "epochs", "stop__after": 0,
+                                         "record__every": 1, "record__margins_every": 1000},
+                        sweep__weight_decays=(0.0, 1000.0))
+    summary = sweep(config, tmp_path / "sweep")
+    assert summary["left_out"]["diverged"] == [1]
+    paths = [member_path(tmp_path / "sweep", member) for member in members(config)]
+    assert [(path / "margins.npz").exists() for path in paths] == [True, False]
+    assert records.read_metrics(paths[1])["epoch"].size >= 1
+
+
+def test_a_sweep_goes_on_from_the_checkpoint_before_a_damaged_one(data, tmp_path, monkeypatch):
+    config = run_config(data, **SWEEP | {"sweep__networks": 2, "checkpoint_seconds": 0.0, "stop__rule": "epochs",
+                                         "epochs": 5, "stop__after": 0})
+    sweep(config, tmp_path / "whole")
+    dying_in_turn([(many_networks.ManyRun, "_after_epoch", 4)], monkeypatch, lambda: sweep(config, tmp_path / "sweep"))
+    steps = sorted((tmp_path / "sweep" / "chunks" / "000" / "checkpoints" / "latest").iterdir(),
+                   key=lambda path: int(path.name))
+    (steps[-1] / "default" / "arrays.npz").unlink()
+    sweep(config, tmp_path / "sweep")
+    same_results(tmp_path / "whole", tmp_path / "sweep", config)
+    path = member_path(tmp_path / "sweep", members(config)[0]) / "metrics.csv"
+    path.write_text(path.read_text().replace("\n5,", "\n6,"))
+    (tmp_path / "sweep" / "summary.json").unlink()
+    with pytest.raises(InputError, match=r"000/metrics\.csv is damaged"):
+        records.read_run(path.parent)

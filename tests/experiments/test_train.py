@@ -2,16 +2,18 @@
 
 import functools
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
-from helpers.interruptions import Killed, last_checkpoint
+from helpers.interruptions import Killed, dying, last_checkpoint
 from helpers.runs import run_config, write_npz
 
 from margin_jax.errors import DivergedError, InputError
 from margin_jax.experiments import job as runs_job
 from margin_jax.experiments import train as runs_train
+from margin_jax.experiments.compress import compress
 from margin_jax.experiments.train import train
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder import write
@@ -31,7 +33,8 @@ def test_the_run_folder_holds_what_the_design_says(data, tmp_path):
     summary = train(config, tmp_path / "run")
     assert json.dumps(config.to_dict()) == given
     names = {p.name for p in (tmp_path / "run").iterdir()}
-    assert names == {"config.json", "metrics.csv", "margins.npz", "mask.npz", "checkpoints", "summary.json", ".lock"}
+    assert names == {"config.json", "metrics.csv", "margins.npz", "mask.npz", "checkpoints", "summary.json", ".lock",
+                     "manifest.json"}
     metrics, stored, mask = (read(tmp_path / "run") for read in (records.read_metrics, records.read_margins,
                                                                 records.read_mask))
     assert metrics["epoch"].tolist() == [1, 2, 3, 4, 5, 6] and metrics["kept"].tolist() == [30] * 4 + [5] * 2
@@ -247,3 +250,104 @@ def test_folders_that_are_no_run_folders_are_refused(data, tmp_path):
         with pytest.raises(InputError):
             train(run_config(data), workdir)
     assert (tmp_path / "notes" / "thesis.tex").read_text() == "do not lose me"
+
+
+DIVERGING = {"stop__rule": "epochs", "epochs": 30, "record__margins_every": 1000, "optimizer__weight_decay": 45.0,
+             "optimizer__learning_rate": 1.0}
+
+
+def test_a_run_that_diverges_before_its_first_kept_margins_ends(data, tmp_path):
+    with pytest.raises(DivergedError, match="epoch"):
+        train(run_config(data, **DIVERGING), tmp_path / "run")
+    summary = records.read_json(tmp_path / "run", "summary.json")
+    assert summary["status"] == "diverged" and summary["distribution"] is None and summary["epochs"] >= 1
+    assert summary["final"]["epoch"] == summary["epochs"] and not (tmp_path / "run" / "margins.npz").exists()
+    with pytest.raises(InputError, match=r"over \(diverged\)"):
+        train(run_config(data, **DIVERGING), tmp_path / "run")
+
+
+def test_a_network_without_weights_ends_with_a_warning(data, tmp_path):
+    """The product of ten norms of 1e-37 is below the smallest float64, and that of two is not below it."""
+    tiny = {"model__init": "normal", "model__init_std": 1e-37, "epochs": 1}
+    assert 0 < train(run_config(data, **tiny), tmp_path / "shallow")["final"]["rho"] < 1e-70
+    summary = train(run_config(data, model__widths=(4,) * 9, **tiny), tmp_path / "run")
+    assert summary["final"]["rho"] == 0 and any("rho is 0" in warning for warning in summary["warnings"])
+
+
+def interrupted(data, path, monkeypatch, **changes):
+    with monkeypatch.context() as patch:
+        dying(runs_train.TrainRun, "advance", 3, patch)
+        with pytest.raises(Killed):
+            train(run_config(data, **changes), path)
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_one_warning(data, tmp_path, monkeypatch, caplog):
+    train(run_config(data), tmp_path / "whole")
+    interrupted(data, tmp_path / "run", monkeypatch)
+    newest = tmp_path / "run" / "checkpoints" / "latest" / "3" / "default" / "arrays.npz"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 4
+    newest.write_bytes(bytes(content))
+    train(run_config(data), tmp_path / "run")
+    assert len([line for line in caplog.messages if "arrays.npz is damaged" in line and "epoch 2" in line]) == 1
+    for name in ("margins.npz", "mask.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_run_that_lost_all_its_checkpoints_is_refused_and_left_as_it_is(data, tmp_path, monkeypatch):
+    interrupted(data, tmp_path / "run", monkeypatch)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").glob("*.*")}
+    for _ in range(2):
+        with pytest.raises(InputError, match="has lost its checkpoints.*beginning anew would lose the records"):
+            train(run_config(data), tmp_path / "run")
+    assert before == {p: p.read_bytes() for p in (tmp_path / "run").glob("*.*")}
+
+
+def test_rows_that_a_checkpoint_needs_are_missed_and_named(data, tmp_path, monkeypatch):
+    interrupted(data, tmp_path / "run", monkeypatch)
+    path = tmp_path / "run" / "metrics.csv"
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(InputError, match=r"metrics\.csv is cut"):
+        train(run_config(data), tmp_path / "run")
+    assert len(list((tmp_path / "run" / "checkpoints" / "latest").iterdir())) == 2
+
+
+def test_an_interrupted_run_of_a_version_without_checksums_goes_on(data, tmp_path, monkeypatch):
+    train(run_config(data), tmp_path / "whole")
+    interrupted(data, tmp_path / "run", monkeypatch)
+    for path in (tmp_path / "run").rglob("arrays.npz"):
+        with np.load(path) as file:
+            leaves = dict(file)
+        np.savez(path, **leaves)
+        path.with_name("records.json").unlink()
+    (tmp_path / "run" / "manifest.json").unlink()
+    path = tmp_path / "run" / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored.pop("schema") == 2
+    path.write_text(json.dumps(stored))
+    train(run_config(data), tmp_path / "run")
+    for name in ("margins.npz", "mask.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert records.read_run(tmp_path / "run").metrics["epoch"].tolist() == [1, 2, 3, 4]
+
+
+def test_a_base_of_a_grid_is_verified_when_it_is_read(data, tmp_path):
+    config = run_config(data, compress__mode="grid", compress__keep=6, compress__epochs=1, compress__controls=(),
+                        compress__grid_learning_rates=(0.01,), compress__grid_batch_sizes=(7,),
+                        compress__grid_optimizers=("sgd",), epochs=2, compress__base=str(tmp_path / "bases"))
+    compress(config, tmp_path / "first")
+    base = next(path for path in (tmp_path / "bases").iterdir() if path.is_dir())
+    content = bytearray((base / "margins.npz").read_bytes())
+    stored = np.asarray(records.mapped(base / "margins.npz", "margins"))
+    place = content.index(stored.tobytes()) + stored.nbytes - 1
+    content[place] ^= 128  # the sign of the last margin
+    (base / "margins.npz").write_bytes(bytes(content))
+    with pytest.raises(InputError, match=r"margins\.npz is damaged"):
+        compress(config, tmp_path / "second")
+    content[place] ^= 128
+    (base / "margins.npz").write_bytes(bytes(content))
+    newest = max((base / "checkpoints" / "latest").iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(newest)
+    with pytest.raises(InputError, match="no checkpoint of epoch 2, where the run ended"):
+        compress(config, tmp_path / "third")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from margin_jax.errors import InputError
 from margin_jax.theory import distribution
 
 
@@ -130,3 +131,53 @@ def test_order_has_ties_by_id_and_nan_last():
     values, ids = np.array([2.0, np.nan, 1.0, 1.0, -np.inf, np.inf]), np.array([0, 1, 9, 2, 7, 5])
     for xp in (np, jnp):
         np.testing.assert_array_equal(distribution.ascending(xp.asarray(values), xp.asarray(ids)), [4, 3, 2, 0, 5, 1])
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_a_counted_nan_is_never_swallowed_and_an_uncounted_one_never_counts(xp):
+    values, where = xp.asarray([1.0, 2.0, np.nan, 4.0]), np.array([True, True, False, True])
+    assert np.isfinite(distribution.relative_iqr(values, xp.asarray(where)))
+    for reading in (distribution.relative_iqr, distribution.coefficient_of_variation, distribution.auc_mean,
+                    lambda m, w: distribution.auc_ramp(m, 1.0, w), lambda m, w: distribution.auc_tail(m, 1.0, w)):
+        assert np.isnan(reading(values, xp.asarray([True, False, True, True])))
+
+
+@pytest.mark.parametrize("gamma", [np.nan, -0.1, np.float32("nan"), np.ones(2)])
+def test_a_gamma_that_means_nothing_is_refused_or_gives_nan_where_it_is_traced(gamma):
+    values = jnp.array([1.0, 2.0])
+    for reading in (distribution.auc_ramp, distribution.auc_tail, distribution.small_margin_count,
+                    distribution.ramp_loss):
+        with pytest.raises(InputError, match="gamma"):
+            reading(values, gamma)
+    if np.ndim(gamma) == 0:
+        assert np.isnan(jax.jit(distribution.auc_ramp)(values, gamma))
+
+
+@pytest.mark.parametrize("values,where", [([1.0], None), (np.arange(3), None), (np.float32(1), None),
+                                          (np.zeros(0), None), (np.ones(3), np.ones(3, int)),
+                                          (np.ones(3), np.ones(2, bool)), (np.ones(3), np.zeros(3, bool))])
+def test_margins_are_an_array_of_floats_and_the_rows_to_count_a_boolean_mask(values, where):
+    # Whole numbers would round gamma down to 0, and the complement of a mask of 0 and 1 is no mask.
+    with pytest.raises(InputError, match="expected"):
+        distribution.auc_ramp(values, 0.5, where)
+
+
+def test_readings_of_half_precision_are_taken_in_float32():
+    values = np.full(4000, 30.0, np.float16)  # their sum is beyond float16
+    for array in (values, jnp.asarray(values), jnp.asarray(values, jnp.bfloat16)):
+        assert distribution.auc_mean(array).dtype == np.float32
+        np.testing.assert_allclose(distribution.auc_mean(array), 30, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rho", [0.0, np.inf, np.nan, np.float32(0), 1e60])
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_a_rho_beyond_its_type_never_passes_as_margins_of_zero(xp, rho):
+    assert np.isnan(distribution.normalised_margins(xp.asarray([1.0, -1.0, 0.0], np.float32), rho)).all()
+
+
+def test_margins_are_divided_by_one_of_rho_and_its_logarithm():
+    values = np.array([8.0, -4.0, 0.0])
+    np.testing.assert_allclose(distribution.normalised_margins(values, log_rho=np.log(4)), [2, -1, 0], rtol=1e-15)
+    for wrong in ({}, {"rho": 1.0, "log_rho": 0.0}):
+        with pytest.raises(InputError, match="either rho or log_rho"):
+            distribution.normalised_margins(values, **wrong)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from margin_jax.theory import distribution, margins
+from margin_jax.errors import InputError
+from margin_jax.theory import distribution, margins, scores
 
 
 def reference(logits, labels):
@@ -44,6 +45,75 @@ def test_label_out_of_range_is_nan(label):
 def test_wrong_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"\(C,\) with C >= 2"):
         margins.margin(jnp.zeros(shape), jnp.int32(0))
+
+
+def network(params, x):
+    return x @ params
+
+
+@pytest.mark.parametrize("labels,message", [
+    (np.eye(3, dtype=np.int32), r"one-hot rows give labels.argmax\(1\)"), (np.eye(3), "one-hot"),
+    (np.zeros(3), "expected integer labels"), (np.zeros(3, bool), "expected integer labels"),
+    (np.zeros(2, np.int32), "labels"), (np.int32(0), "labels"), (np.zeros((3, 1, 1), np.int32), "labels")])
+def test_labels_that_are_no_column_of_integers_are_refused_by_all_that_take_labels(labels, message):
+    logits, x, kernel = jnp.ones((3, 3)), jnp.ones((3, 2)), jnp.ones((2, 3))
+    for fn in (margins.margins, scores.el2n, jax.jit(margins.margins)):
+        with pytest.raises(InputError, match=message):
+            fn(logits, labels)
+    for fn in (margins.network_margins, scores.network_grand):
+        with pytest.raises(ValueError, match=message if labels.shape != (2,) else "one length"):
+            fn(network, kernel, x, labels)
+
+
+@pytest.mark.parametrize("label", [np.eye(3, dtype=np.int32)[0], 1.0])
+def test_one_label_is_one_integer(label):
+    with pytest.raises(InputError, match="label"):
+        margins.margin(jnp.arange(3.0), label)
+
+
+def test_labels_may_be_a_column_a_list_or_of_64_bits():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
+    expected = margins.margins(logits, jnp.array([2, 0, 3]))
+    for labels in ([2, 0, 3], np.array([[2], [0], [3]]), np.array([2, 0, 3], np.uint64), jnp.array([[2], [0], [3]])):
+        np.testing.assert_array_equal(margins.margins(logits, labels), expected)
+        np.testing.assert_array_equal(margins.network_margins(lambda p, x: x, None, logits, labels, 2), expected)
+        np.testing.assert_array_equal(scores.el2n(logits, labels), scores.el2n(logits, np.array([2, 0, 3])))
+    # 2**32 + 1 would wrap around to class 1.
+    assert np.isnan(margins.margins(logits, np.array([2**32 + 1, -2**32, 2**62]))).all()
+
+
+@pytest.mark.parametrize("logits,message", [
+    (np.ones(3), r"logits \(N, C\)"), (np.ones((3, 2, 2)), r"logits \(N, C\)"), (np.ones((3, 1)), "two outputs"),
+    (np.ones((3, 2), int), "floating logits"), (np.ones((3, 2), complex), "floating logits"),
+    ([[1.0, 2.0]], "one array")])
+def test_logits_that_are_no_matrix_of_floats_are_refused(logits, message):
+    for fn in (margins.margins, scores.el2n):
+        with pytest.raises(InputError, match=message):
+            fn(logits, np.zeros(3, np.int32))
+
+
+@pytest.mark.parametrize("output,message", [
+    (lambda logits: (logits, {"state": 1}), "tuple.*gives its logits alone"),
+    (lambda logits: {"logits": logits}, "dict"), (lambda logits: None, "NoneType"),
+    (lambda logits: logits[:, :1], "two outputs"), (lambda logits: logits[0], r"logits \(N, C\)"),
+    (lambda logits: jnp.concatenate([logits, logits]), "row of its own"),
+    (lambda logits: jnp.argmax(logits, 1, keepdims=True) + jnp.arange(3)[None], "before softmax")])
+def test_a_network_that_gives_no_logits_is_named_in_our_words(output, message):
+    for fn in (margins.network_margins, scores.network_grand):
+        with pytest.raises(InputError, match=message):
+            fn(lambda p, x: output(x @ p), jnp.ones((2, 3)), jnp.ones((5, 2)), jnp.zeros(5, jnp.int32), 2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_margins_of_half_precision_are_those_of_the_same_numbers_in_float32(dtype):
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(9, 4)) * 100, dtype)
+    labels = jnp.arange(9) % 4
+    # A difference of two of these takes more bits than they have: 300 - 0.51 would be 299.5 or 300.
+    for values in (margins.margins(logits, labels), margins.network_margins(network, jnp.eye(4, dtype=dtype), logits,
+                                                                          labels, 4)):
+        assert values.dtype == jnp.float32
+        np.testing.assert_array_equal(values, reference(np.asarray(logits, np.float64), labels).astype(np.float32))
+    assert margins.margin(jnp.array([300, 0.51], dtype), 0).dtype == jnp.float32
 
 
 def test_permuting_classes_or_shifting_logits_changes_nothing():

@@ -10,6 +10,7 @@ from flax import linen as nn
 from helpers.networks import small_network
 from helpers.reference_collapse import NUMBERS, by_hand
 
+from margin_jax.errors import InputError
 from margin_jax.models.densenet import DenseNetBC
 from margin_jax.models.network import classifier, from_flax
 from margin_jax.parallel import compile_on, row_mesh
@@ -148,3 +149,28 @@ def test_features_and_the_classifier_give_the_logits_and_cost_nothing_elsewhere(
     assert programs() == sown
     with pytest.raises(ValueError, match="self.sow"):
         network.features(params, stats, x)
+
+
+@pytest.mark.parametrize("label", [-1, 2, 100])
+def test_a_label_out_of_range_makes_nothing_plausible_unless_its_example_does_not_count(label):
+    x, labels = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)), jnp.float32), np.array([0, 1, 0, 1, 0, label])
+    weights, apply_fn = jnp.ones((3, 2)), lambda p, x: x
+    collapsed = neural_collapse(apply_fn, None, Sample(x, labels), Classifier(weights))
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(collapsed))
+    left_out = neural_collapse(apply_fn, None, Sample(x, labels, np.arange(6) < 5), Classifier(weights))
+    assert np.isfinite(left_out.nc1)
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"labels": np.eye(6, dtype=int)}, "one-hot"), ({"labels": np.zeros(6)}, "expected integer labels"),
+    ({"where": np.ones(6, int)}, "where"), ({"weights": jnp.ones(3)}, "classifier"),
+    ({"biases": jnp.ones(3)}, "classifier"),
+    ({"weights": jnp.ones((4, 2))}, "features"), ({"apply_fn": lambda p, x: (x, x)}, "features.*tuple"),
+    ({"apply_fn": lambda p, x: x[:, None]}, "features")])
+def test_what_does_not_fit_is_refused_in_our_words(change, message):
+    arguments = {"apply_fn": lambda p, x: x, "images": jnp.ones((6, 3)), "labels": np.arange(6) % 2,
+                 "weights": jnp.ones((3, 2))}
+    arguments |= change
+    sample = Sample(arguments["images"], arguments["labels"], arguments.get("where"))
+    with pytest.raises(InputError, match=message):
+        neural_collapse(arguments["apply_fn"], None, sample, Classifier(arguments["weights"], arguments.get("biases")))

@@ -9,6 +9,7 @@ import pytest
 from helpers import reference
 from helpers.networks import small_arrays, small_network
 
+from margin_jax.errors import InputError
 from margin_jax.models import convolution
 from margin_jax.theory import scores
 
@@ -55,6 +56,41 @@ def test_el2n_of_a_label_out_of_range_is_nan_and_wrong_shapes_are_refused():
     for shape in ((2, 1), (2,), (2, 3, 4)):
         with pytest.raises(ValueError, match="C >= 2"):
             scores.el2n(jnp.ones(shape), jnp.zeros(2, jnp.int32))
+
+
+def test_el2n_of_logits_near_the_largest_float_is_exact():
+    huge = float(np.float32(3e38))
+    rows = np.array([[huge, -huge, 0], [-huge, huge, 0], [huge, huge, -huge], [0, huge, huge],
+                     [huge, 0.5 * huge, -huge], [5, -huge, 3]], np.float32)
+    # p = (1, 0, 0), (0, 1, 0), (1/2, 1/2, 0), (0, 1/2, 1/2), (1, 0, 0) and the sigmoid of 2; the label is class 0.
+    expected = [0, np.sqrt(2), np.sqrt(0.5), np.sqrt(1.5), 0, np.sqrt(2) / (1 + np.exp(2))]
+    np.testing.assert_allclose(el2n(rows, np.zeros(6, np.int32)), expected, rtol=1e-6)
+    np.testing.assert_allclose(el2n(rows[4:5], np.array([2])), np.sqrt(2), rtol=1e-6)
+    assert np.isnan(el2n(np.array([[np.inf, 1], [np.nan, 1]], np.float32), np.zeros(2, np.int32))).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_scores_of_half_precision_are_taken_in_float32(dtype):
+    logits, labels = logits_and_labels(3)
+    logits = jnp.asarray(logits, dtype)
+    values = el2n(logits, labels)
+    assert values.dtype == jnp.float32
+    np.testing.assert_allclose(values, el2n_by_hand(np.asarray(logits, np.float64), labels), rtol=1e-5)
+    # 300 x 300 entries of the gradient are 1: their squares add up to more than float16 holds.
+    grand = scores.grand(lambda p, x: jnp.sum(p["w"]) * x, {"w": jnp.ones((300, 300), dtype)}, (jnp.ones(2, dtype),))
+    assert grand.dtype == jnp.float32
+    np.testing.assert_allclose(grand, 300, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [lambda p, x: (p * x, x), lambda p, x: p * jnp.ones(3), lambda p, x: 1])
+def test_a_loss_that_is_not_one_number_is_refused(loss):
+    with pytest.raises(InputError, match="expected the loss of one example"):
+        scores.grand(loss, jnp.float32(1), (jnp.ones(4),))
+
+
+def test_parameters_without_gradients_are_named():
+    with pytest.raises(InputError, match="int32 in 'layers/1'"):
+        scores.grand(lambda p, x: x, {"layers": [jnp.ones(2), jnp.arange(3)]}, (jnp.ones(4),))
 
 
 def test_grand_of_a_linear_network_is_the_input_norm_times_el2n_in_any_pieces():

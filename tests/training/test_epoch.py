@@ -1,19 +1,23 @@
 """One epoch: the mask is a subset, nothing else; every batch size; few programs; no host round trip."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from helpers.networks import Trainer, assert_trees_close, assert_trees_equal, examples_of, small_arrays, small_network
 from helpers.schedules import fig04_schedule
 
 from margin_jax.data.dataset import make_split
+from margin_jax.errors import InputError
 from margin_jax.experiments.job import make_examples
 from margin_jax.models.convnet import ConvNet
 from margin_jax.models.network import from_flax
 from margin_jax.training.epoch import Plan, make_run_epoch
 from margin_jax.training.evaluate import make_evaluate
-from margin_jax.training.state import Examples
+from margin_jax.training.state import Examples, make_optimizer, make_state
 
 N = 23
 
@@ -217,3 +221,66 @@ def test_examples_of_a_split_are_standardised_by_the_split_that_is_named():
     np.testing.assert_allclose(examples.std, pixels.std(0), rtol=1e-6)
     np.testing.assert_allclose(make_examples(test).mean, test.images.reshape(-1, 3).mean(0), rtol=1e-6)
     np.testing.assert_array_equal(examples.labels, test.labels)
+
+
+class Own(nn.Module):
+    """A network of a user, with what it does to its logits."""
+
+    change: Any = staticmethod(lambda logits: logits)
+    dtype: Any = jnp.float32
+    dropout: bool = False
+
+    @nn.compact
+    def __call__(self, x, train, weights):
+        x = nn.Dropout(0.5, deterministic=not train)(x) if self.dropout else x
+        return self.change(nn.Dense(3, dtype=self.dtype, name="dense")(x.reshape(x.shape[0], -1)))
+
+
+def _epoch_of(module):
+    network, optimizer = from_flax(module, batched=False), make_optimizer("sgd", 0.01)
+    examples = examples_of(*small_arrays(9))
+    state = make_state(network, optimizer, (8, 8, 3), 0)
+    before = jax.tree.map(np.array, state.params)
+    _, stats = make_run_epoch(network, optimizer, piece_limit=2)(state, examples, jnp.ones(9, bool), 5)
+    return stats, make_evaluate(network, 4)(before, {}, examples), before, examples
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_a_network_in_half_precision_trains_and_is_measured_in_float32(dtype):
+    stats, measured, params, examples = _epoch_of(Own(dtype=dtype))
+    assert stats.margins.dtype == stats.loss.dtype == measured.margins.dtype == measured.losses.dtype == jnp.float32
+    pixels, mean, std = (np.asarray(part, np.float32) for part in (examples.images, examples.mean, examples.std))
+    x = ((pixels - mean) / std).reshape(9, -1)
+    logits = np.asarray(nn.Dense(3, dtype=dtype).apply({"params": params["dense"]}, x)).astype(np.float64)
+    true = logits[np.arange(9), examples.labels]
+    others = np.where(np.eye(3, dtype=bool)[examples.labels], -np.inf, logits).max(1)
+    np.testing.assert_allclose(measured.margins, true - others, rtol=1e-2, atol=2e-2)
+    np.testing.assert_allclose(measured.losses, np.log(np.exp(logits - true[:, None]).sum(1)), rtol=1e-2, atol=2e-2)
+    np.testing.assert_allclose(stats.margins[:5], measured.margins[:5], rtol=1e-2, atol=2e-2)  # of the first step
+
+
+@pytest.mark.parametrize("change,message", [
+    (lambda logits: (logits, logits), "tuple.*gives its logits alone"), (lambda logits: logits[:, :1], "two outputs"),
+    (lambda logits: logits.sum(1), r"logits \(N, C\)"), (lambda logits: logits[:1], "row of its own")])
+def test_a_network_that_gives_no_logits_is_named_in_our_words(change, message):
+    network, optimizer = from_flax(Own(change), batched=False), make_optimizer("sgd", 0.01)
+    examples, state = examples_of(*small_arrays(9)), make_state(network, optimizer, (8, 8, 3), 0)
+    with pytest.raises(InputError, match=message):
+        make_evaluate(network, 4)(state.params, {}, examples)
+    with pytest.raises(InputError, match=message):
+        make_run_epoch(network, optimizer)(state, examples, jnp.ones(9, bool), 5)
+
+
+def test_labels_that_are_no_integers_are_refused_before_training():
+    network, optimizer = from_flax(Own(), batched=False), make_optimizer("sgd", 0.01)
+    examples, state = examples_of(*small_arrays(9)), make_state(network, optimizer, (8, 8, 3), 0)
+    examples = examples._replace(labels=jnp.eye(9, 3, dtype=jnp.int32))
+    with pytest.raises(InputError, match="one-hot"):
+        make_run_epoch(network, optimizer)(state, examples, jnp.ones(9, bool), 5)
+
+
+def test_dropout_and_a_module_of_other_arguments_are_refused_in_our_words():
+    with pytest.raises(InputError, match="Own, which draws some, as Dropout does"):
+        _epoch_of(Own(dropout=True))
+    with pytest.raises(InputError, match=r"called as module\(x, train, weights\), got Dense"):
+        from_flax(nn.Dense(3))
