@@ -43,9 +43,10 @@ def test_every_case_draws_an_interval():
     assert {(row["interval"], row["setting"]) for row in rows} == names
 
 
-@pytest.mark.parametrize("interval, least", [("Student's t of the seeds' means", 94), ("Student's t of Fisher's z", 94), ("jackknife", 92),
-                                             ("bootstrap, Spearman", 94), ("bootstrap, Spearman, all networks", 94),
-                                             ("bootstrap, paired over test examples", 94), ("hull of both", 89)])
+@pytest.mark.parametrize("interval, least", [
+    ("Student's t of the seeds' means", 94), ("Student's t of Fisher's z", 94), ("jackknife", 92),
+    ("bootstrap, Spearman", 94), ("bootstrap, Spearman, all networks", 94),
+    ("bootstrap, paired over test examples", 94), ("hull of both", 89)])
 def test_intervals_that_decide_cover_in_the_committed_table(interval, least):
     with open(TABLE, encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["interval"] == interval]
