@@ -19,7 +19,7 @@ def test_a_known_coverage_is_counted():
         mean = rng.normal(size=4).mean()
         return Estimate(mean, mean - 0.5, mean + 0.5, 4)
 
-    row = coverage.simulate(coverage.Case("z", "4 seeds", 0.0, 4000, draw))
+    row = coverage.simulate(coverage.CoverageCase("z", "4 seeds", 0.0, 4000, draw))
     assert row["low"] <= 100 * (2 * stats.norm.cdf(1) - 1) <= row["high"] and row["mean_width"] == 1
     assert tuple(row) == coverage.COLUMNS
 
@@ -28,7 +28,7 @@ def test_an_interval_without_ends_covers_nothing():
     def draw(rng):
         return Estimate(0.0, -1.0 if rng.random() < 0.5 else np.nan, 1.0, 1)
 
-    row = coverage.simulate(coverage.Case("half", "", 0.0, 400, draw))
+    row = coverage.simulate(coverage.CoverageCase("half", "", 0.0, 400, draw))
     assert 40 < row["coverage"] < 60 and row["mean_width"] == 2
 
 

@@ -19,7 +19,7 @@ POINTS = 50  # of a seed
 CELLS = 17
 
 
-class Case(NamedTuple):
+class CoverageCase(NamedTuple):
     """One interval in one setting: `draw` simulates data and gives the interval, `truth` is what it should hold."""
 
     interval: str
@@ -29,7 +29,7 @@ class Case(NamedTuple):
     draw: Callable[[np.random.Generator], Estimate]
 
 
-def simulate(case: Case, seed: int = 0) -> dict[str, Any]:
+def simulate(case: CoverageCase, seed: int = 0) -> dict[str, Any]:
     """A row with the keys COLUMNS: the share of trials whose interval holds the truth, in percent, Wilson's 95%."""
     generator = np.random.default_rng(seed)
     drawn = [case.draw(generator) for _ in range(case.trials)]
@@ -40,31 +40,31 @@ def simulate(case: Case, seed: int = 0) -> dict[str, Any]:
     return dict(zip(COLUMNS, (case.interval, case.setting, case.trials, *ends, float(f"{width:.3g}")), strict=True))
 
 
-def cases(trials: int = 1000) -> Iterator[Case]:
+def cases(trials: int = 1000) -> Iterator[CoverageCase]:
     """All of them; closed forms take ten times as many trials as bootstraps."""
     yield from _means(10 * trials)
     yield from _shares(10 * trials)
     yield from _correlations(trials)
     yield from _two_levels(trials)
-    yield Case("reflected bootstrap", "plug-in entropy of 60 draws from 6 values", _entropy(_CHANCES), trials,
+    yield CoverageCase("reflected bootstrap", "plug-in entropy of 60 draws from 6 values", _entropy(_CHANCES), trials,
                _reflected)
 
 
-def _means(trials: int) -> Iterator[Case]:
+def _means(trials: int) -> Iterator[CoverageCase]:
     for n in (3, 5, 10):
-        yield Case("Student's t", f"{n} seeds, normal", 0.0, trials,
-                   lambda rng, n=n: hypotheses.t_evidence(rng.normal(size=n)).estimate)
-    yield Case("Student's t", "3 seeds, exponential", 1.0, trials,
+        yield CoverageCase("Student's t", f"{n} seeds, normal", 0.0, trials,
+                           lambda rng, n=n: hypotheses.t_evidence(rng.normal(size=n)).estimate)
+    yield CoverageCase("Student's t", "3 seeds, exponential", 1.0, trials,
                lambda rng: hypotheses.t_evidence(rng.exponential(size=3)).estimate)
-    yield Case("Student's t of logarithms", "3 ratios, log-normal", 1.0, trials,
+    yield CoverageCase("Student's t of logarithms", "3 ratios, log-normal", 1.0, trials,
                lambda rng: hypotheses.ratio_evidence(np.exp(rng.normal(0, 0.3, 3))).estimate)
     many = np.random.default_rng(1)
     for signal in (0.0, 1.5):
         truth = np.tanh(np.mean([np.arctanh(_seed_correlation(many, signal)) for _ in range(4000)]))
-        yield Case("Student's t of Fisher's z", f"3 seeds, {CELLS} cells, correlation {truth:.2f}", truth,
-                   trials // 5, lambda rng, signal=signal: hypotheses.correlation_evidence(
+        yield CoverageCase("Student's t of Fisher's z", f"3 seeds, {CELLS} cells, correlation {truth:.2f}", truth,
+                           trials // 5, lambda rng, signal=signal: hypotheses.correlation_evidence(
                        [_seed_correlation(rng, signal) for _ in range(3)]).estimate)
-    yield Case("jackknife", "overlap of all pairs of 5 networks", 0.0, trials, _pairs)
+    yield CoverageCase("jackknife", "overlap of all pairs of 5 networks", 0.0, trials, _pairs)
 
 
 def _seed_correlation(rng: np.random.Generator, signal: float) -> float:
@@ -82,16 +82,17 @@ def _pairs(rng: np.random.Generator) -> Estimate:
     return hypotheses.jackknife_evidence(values.mean(), without).estimate
 
 
-def _shares(trials: int) -> Iterator[Case]:
+def _shares(trials: int) -> Iterator[CoverageCase]:
     for share in (0.002, 0.05, 0.2, 0.55):
-        yield Case("Wilson", f"60 independent examples, share {share:g}", share, trials,
-                   lambda rng, p=share: proportions.wilson_interval(rng.binomial(60, p), 60))
+        yield CoverageCase("Wilson", f"60 independent examples, share {share:g}", share, trials,
+                           lambda rng, p=share: proportions.wilson_interval(rng.binomial(60, p), 60))
     for share in (0.02, 0.2, 0.55):
         for alike in (0.0, 0.05, 0.2):
             kinds = {"Wilson, pooled": _pooled, "Student's t of shares": _seeds, "hull of both": _hull}
             for name, interval in kinds.items():
-                yield Case(name, f"3 seeds of 20 examples, share {share:g}, correlation within a seed {alike:g}",
-                           share, trials // 5, lambda rng, p=share, a=alike, f=interval: f(_hits(rng, p, a)))
+                setting = f"3 seeds of 20 examples, share {share:g}, correlation within a seed {alike:g}"
+                yield CoverageCase(name, setting, share, trials // 5,
+                                   lambda rng, p=share, a=alike, f=interval: f(_hits(rng, p, a)))
 
 
 def _hits(rng: np.random.Generator, share: float, alike: float) -> np.ndarray:
@@ -113,11 +114,11 @@ def _hull(hits: np.ndarray) -> Estimate:
     return proportions.share_evidence(hits, np.full(3, 20)).estimate
 
 
-def _correlations(trials: int) -> Iterator[Case]:
+def _correlations(trials: int) -> Iterator[CoverageCase]:
     for networks in (15, 20, 40, 100):
         for pearson in (0.0, 0.5):
             truth = 6 / np.pi * np.arcsin(pearson / 2)
-            yield Case("bootstrap, Spearman", f"{networks} networks, correlation {truth:.2f}", truth, trials,
+            yield CoverageCase("bootstrap, Spearman", f"{networks} networks, correlation {truth:.2f}", truth, trials,
                        lambda rng, n=networks, r=pearson: _spearman_interval(*_normal(rng, n, r), np.zeros(n)))
     many = np.random.default_rng(2)
     for levels in (4, 20):
@@ -125,7 +126,7 @@ def _correlations(trials: int) -> Iterator[Case]:
         truth = float(np.mean([ranking.spearman(*_designed(many, design)) for _ in range(4000)]))
         setting = f"{levels} standard deviations of 5 networks, correlation {truth:.2f}"
         for name, strata in (("all networks", np.zeros(design.size)), ("within strata", design)):
-            yield Case(f"bootstrap, Spearman, {name}", setting, truth, trials,
+            yield CoverageCase(f"bootstrap, Spearman, {name}", setting, truth, trials,
                        lambda rng, d=design, s=strata: _spearman_interval(*_designed(rng, d), s))
 
 
@@ -143,18 +144,20 @@ def _spearman_interval(measure: np.ndarray, error: np.ndarray, strata: np.ndarra
     return estimates.percentile_interval(ranking.spearman(measure, error, counts))
 
 
-def _two_levels(trials: int) -> Iterator[Case]:
+def _two_levels(trials: int) -> Iterator[CoverageCase]:
     for seeds in (3, 5, 10, 20):
         setting = f"mean of {seeds} seeds of {POINTS} points, half of the variance between seeds"
-        yield Case("bootstrap, hierarchical", setting, 0.0, trials // 2, lambda rng, s=seeds: _hierarchical(rng, s))
-        yield Case("bootstrap of points alone", setting, 0.0, trials // 2, lambda rng, s=seeds: _points(rng, s))
-        yield Case("Student's t of the seeds' means", setting, 0.0, 10 * trials,
-                   lambda rng, s=seeds: hypotheses.t_evidence(_nested(rng, s).mean(1)).estimate)
+        yield CoverageCase("bootstrap, hierarchical", setting, 0.0, trials // 2,
+                           lambda rng, s=seeds: _hierarchical(rng, s))
+        yield CoverageCase("bootstrap of points alone", setting, 0.0, trials // 2, lambda rng, s=seeds: _points(rng, s))
+        yield CoverageCase("Student's t of the seeds' means", setting, 0.0, 10 * trials,
+                           lambda rng, s=seeds: hypotheses.t_evidence(_nested(rng, s).mean(1)).estimate)
     for seeds in (3, 10):
         setting = f"difference of two errors, {seeds} seeds, 400 test examples shared"
-        yield Case("bootstrap, paired over test examples", setting, 0.0, trials, lambda rng, s=seeds: _paired(rng, s))
-        yield Case("Student's t of seeds on one test set", setting, 0.0, 10 * trials,
-                   lambda rng, s=seeds: hypotheses.t_evidence(_outcomes(rng, s).mean(1)).estimate)
+        yield CoverageCase("bootstrap, paired over test examples", setting, 0.0, trials,
+                           lambda rng, s=seeds: _paired(rng, s))
+        yield CoverageCase("Student's t of seeds on one test set", setting, 0.0, 10 * trials,
+                           lambda rng, s=seeds: hypotheses.t_evidence(_outcomes(rng, s).mean(1)).estimate)
 
 
 def _nested(rng: np.random.Generator, seeds: int) -> np.ndarray:

@@ -198,11 +198,11 @@ def _csv_row(row: Verdict) -> dict[str, Any]:
     number = claim.get("number", "")
     return {name: claim.get(name, "") for name in COLUMNS} | ends | judged | {
         "number": " to ".join(map(str, number)) if isinstance(number, list) else number,
-        "margin": _margin(claim), "n": estimate.n, "by_seed": row.by_seed, "verdict": row.judgement.verdict,
+        "margin": _margin_text(claim), "n": estimate.n, "by_seed": row.by_seed, "verdict": row.judgement.verdict,
         "reason": row.reason}
 
 
-def _margin(claim: dict[str, Any]) -> str:
+def _margin_text(claim: dict[str, Any]) -> str:
     if claim["kind"] not in ("number", "none"):
         return ""
     if claim["quantity"] == "ratio":
