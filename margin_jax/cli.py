@@ -131,7 +131,7 @@ def read_config(holder: flags.FlagHolder) -> Any:
         folder = config[section][key] if key in config.get(section, {}) else ""
         if isinstance(folder, str) and folder.startswith("~"):
             config[section][key] = os.path.expanduser(folder)
-    from margin_jax.config import validate  # loads JAX, which launch/plot.py does not wait for
+    from margin_jax.validation import validate  # loads JAX, which launch/plot.py does not wait for
 
     validate(config)
     return config

@@ -12,20 +12,17 @@ import sys
 import numpy as np
 import pytest
 
-from margin_jax.config import (
-    default_config,
-    flatten,
-    restored,
-    storable,
+from margin_jax.config import default_config, flatten
+from margin_jax.errors import InputError
+from margin_jax.experiments.sweep_members import members
+from margin_jax.run_folder.write import RunFolder, difference, restored, storable
+from margin_jax.validation import (
     validate,
     validate_compression,
     validate_stability,
     validate_sweep,
     validate_with_data,
 )
-from margin_jax.errors import InputError
-from margin_jax.experiments.sweep_members import members
-from margin_jax.run_folder.write import RunFolder, difference
 
 
 def with_value(key, value):

@@ -17,15 +17,15 @@ MAY_IMPORT = {
     "models": GROUND, "data": {"machine"}, "statistics": set(),
     "theory": {"models", "parallel"},
     "training": {"theory", "models", *GROUND},
-    "config": {"theory", "models", "data", "training.state"},  # names of choices
+    "config": set(), "validation": {"config", "theory", "models", "data", "training.state"},  # names of choices
     "run_folder.checksums": set(), "run_folder.lock": set(), "run_folder.tables": {"run_folder.checksums"},
     "run_folder.read": {"run_folder.tables", "run_folder.checksums"},
     "run_folder.check": {"run_folder.tables", "run_folder.read", "run_folder.checksums"},
     "run_folder.write": {"run_folder.lock", "run_folder.tables", "run_folder.read", "run_folder.checksums", "config"},
     "run_folder.checkpoint": {"run_folder.read", "run_folder.checksums"},
-    "experiments": {"run_folder", "config", "training", "theory", "models", "statistics", "data", *GROUND},
+    "experiments": {"run_folder", "config", "validation", "training", "theory", "models", "statistics", "data", *GROUND},
     "bench": {"run_folder", "config", "training", "theory", "models", "statistics", "data", "experiments", *GROUND},
-    "cli": {"backend", "config", "machine", "signals"},
+    "cli": {"backend", "config", "validation", "machine", "signals"},
 }
 PLOTS_MAY_IMPORT = {"run_folder.read", "run_folder.tables", "statistics", "theory.distribution", "data", "errors"}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

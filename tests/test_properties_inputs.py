@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from margin_jax import config as checks
+from margin_jax import validation as checks
 from margin_jax.config import default_config, flatten
 from margin_jax.data.cache import cached
 from margin_jax.data.cifar import BINARY_FOLDER, PICKLE_BATCHES, PICKLE_FOLDER
@@ -29,7 +29,7 @@ from margin_jax.data.load import load_data
 from margin_jax.data.prepare import _unpack
 from margin_jax.errors import InputError
 from margin_jax.experiments.sweep_members import members
-from margin_jax.run_folder.write import difference
+from margin_jax.run_folder.write import difference, storable
 
 
 def cases(count):
@@ -112,7 +112,7 @@ def test_a_config_is_refused_or_valid_and_survives_json(config):
                 break
         else:
             if check is checks.validate:
-                text = json.dumps(checks.storable(config), allow_nan=False)
+                text = json.dumps(storable(config), allow_nan=False)
                 text.encode()
                 assert difference(json.loads(text), config) == []
     assert repr_of(config) == repr_of(before)
@@ -140,7 +140,7 @@ def test_valid_configs_are_among_those_that_are_drawn(seed):
     config.rho.p = float(generator.choice([1.0, 2.5, math.inf]))
     config.gamma.absolute = tuple(float(gamma) for gamma in generator.random(2) + 1e-9)
     checks.validate(config)
-    stored = json.loads(json.dumps(checks.storable(config), allow_nan=False))
+    stored = json.loads(json.dumps(storable(config), allow_nan=False))
     assert difference(stored, config) == []
 
 

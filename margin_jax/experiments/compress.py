@@ -5,7 +5,6 @@ from typing import Any
 
 from absl import logging
 
-from margin_jax.config import validate_compression
 from margin_jax.experiments.branches import (
     Base,
     Branch,
@@ -29,6 +28,7 @@ from margin_jax.experiments.many_networks import Jobs
 from margin_jax.run_folder import write
 from margin_jax.run_folder.tables import AFTER, FROZEN, FULL, WHOLE_RUN
 from margin_jax.run_folder.write import opened
+from margin_jax.validation import validate_compression
 
 
 def compress(config: Any, path: str | pathlib.Path) -> dict[str, Any]:

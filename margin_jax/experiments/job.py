@@ -18,7 +18,6 @@ from jax.sharding import Mesh
 
 import margin_jax
 from margin_jax.backend import evaluation_piece, training_devices, training_piece
-from margin_jax.config import validate, validate_with_data
 from margin_jax.data.dataset import Dataset, Split, digest, sorted_by_class
 from margin_jax.data.load import load_data
 from margin_jax.data.transforms import pixel_scaling
@@ -32,6 +31,7 @@ from margin_jax.theory.scores import Dynamics, fresh_dynamics
 from margin_jax.training.epoch import RunEpoch, compile_epoch
 from margin_jax.training.evaluate import Evaluate, make_evaluate
 from margin_jax.training.state import Examples, TrainState, examples_of_arrays, make_optimizer, make_state
+from margin_jax.validation import validate, validate_with_data
 
 PACKAGES = ("margin_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 

@@ -14,7 +14,6 @@ from absl import logging
 
 from margin_jax import backend, signals
 from margin_jax.backend import ensemble_mapping
-from margin_jax.config import validate_stability
 from margin_jax.data.dataset import Dataset
 from margin_jax.experiments.appendix_b import Deletions, deletion_rows
 from margin_jax.experiments.branches import Base, Start, base_config, bases_folder, ensure_base
@@ -33,6 +32,7 @@ from margin_jax.training import ensemble
 from margin_jax.training.ensemble import join
 from margin_jax.training.epoch import make_plan
 from margin_jax.training.state import Examples, TrainState, make_optimizer, parameter_distance
+from margin_jax.validation import validate_stability
 
 
 class TrainedOn:

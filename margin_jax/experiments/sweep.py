@@ -19,7 +19,6 @@ import optax
 from absl import logging
 
 from margin_jax.backend import Share
-from margin_jax.config import validate_sweep
 from margin_jax.data.dataset import Dataset, Split, digest
 from margin_jax.data.transforms import randomise_labels
 from margin_jax.experiments.job import Job, checked_data, describe
@@ -43,6 +42,7 @@ from margin_jax.run_folder import read, write
 from margin_jax.run_folder.checkpoint import Checkpoints
 from margin_jax.run_folder.write import opened
 from margin_jax.training.state import TrainState, make_state
+from margin_jax.validation import validate_sweep
 
 
 class Architecture(NamedTuple):

@@ -19,10 +19,35 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from margin_jax.config import default_config, flatten, restored, storable
+from margin_jax.config import default_config, flatten
 from margin_jax.errors import InputError, OverError
 from margin_jax.run_folder import checksums, lock, read, tables
 from margin_jax.run_folder.checksums import APPENDED, MANIFEST, PARTIAL, Sum, damaged, replace, sum_of, sum_of_file
+
+
+def storable(config: Any) -> dict[str, Any]:
+    """A config as nested dict for JSON, which has no infinity: a float that is not finite becomes its text, "inf"."""
+    return {key: storable(value) if hasattr(value, "items") else
+            str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in config.items()}
+
+
+def restored(stored: dict[str, Any]) -> dict[str, Any]:
+    """What `storable` was given, tuples being lists; null, which earlier versions wrote for infinity, too."""
+    return _restored(stored, default_config().to_dict())
+
+
+def _restored(stored: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    read = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan, None: math.inf}
+    config = {}
+    for key, value in stored.items():
+        wanted = known.get(key)
+        if isinstance(value, dict):
+            value = _restored(value, wanted if isinstance(wanted, dict) else {})
+        elif isinstance(wanted, float) and (value is None or isinstance(value, str)):
+            value = read.get(value, value)
+        config[key] = value
+    return config
 
 
 def _finite(content: Any) -> Any:

@@ -8,7 +8,6 @@ from helpers.interruptions import params_of
 from helpers.reference_collapse import NUMBERS, by_hand
 from helpers.runs import run_config
 
-from margin_jax.config import validate_sweep
 from margin_jax.data.load import load_data
 from margin_jax.data.transforms import channel_statistics
 from margin_jax.errors import InputError
@@ -16,6 +15,7 @@ from margin_jax.experiments.train import train
 from margin_jax.models.network import make_network
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder import tables as columns
+from margin_jax.validation import validate_sweep
 
 
 @pytest.fixture(name="run", scope="module")

@@ -11,13 +11,13 @@ from helpers.operators import dense_matrix
 
 from configs.networks import NETWORKS
 from configs.networks import get_config as network_config
-from margin_jax.config import validate
 from margin_jax.errors import InputError
 from margin_jax.models.convnet import ConvNet, Geometry, convnet_layers, fold_batch_norm
 from margin_jax.models.network import from_flax, geometry_of, make_network
 from margin_jax.theory import complexity, norms
 from margin_jax.theory.complexity import log_path_norm, network_norms
 from margin_jax.theory.measures import Trained, compute_measures
+from margin_jax.validation import validate
 
 POOLED = Geometry((1, 1, 2), "valid", (0, 2))
 IMAGE = (13, 12, 2)

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from margin_jax.config import default_config, validate
+from margin_jax.config import default_config
 from margin_jax.errors import InputError
 from margin_jax.models.densenet import DenseNetBC, transition_channels
 from margin_jax.models.network import from_flax, make_network
+from margin_jax.validation import validate
 
 
 def size(network, channels=3):
