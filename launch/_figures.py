@@ -30,9 +30,9 @@ def draw_figures(draw: Callable[[], list[pathlib.Path]], workdir: str, refusal: 
         for path in draw():
             print(path)
         return
-    there = set((pathlib.Path(workdir) / "figures").glob("*"))
+    drawn = set((pathlib.Path(workdir) / "figures").glob("*"))
     with style.keep_files():
-        missing = [path for path in draw() if path not in there]
+        missing = [path for path in draw() if path not in drawn]
     if not missing:
         raise refusal
     print(f"{workdir} holds a run that is over; these of its figures were missing and are drawn:")

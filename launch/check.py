@@ -8,12 +8,11 @@ Prints one line for each folder that is whole and for each file that is damaged,
 import sys
 
 import _path  # noqa: F401
-from absl import flags
 
 from margin_jax import cli
 from margin_jax.run_folder.check import check
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of a job; all below it is verified.", required=True)
+_WORKDIR = cli.define_folder("workdir", None, "The folder of a job; all below it is verified.", required=True)
 
 
 def main(_: list[str]) -> None:

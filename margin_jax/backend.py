@@ -1,6 +1,6 @@
-"""What runs where, by backend and shape, and what a process settles before JAX starts. Figures: docs/performance.md.
-"""
+"""What runs where, by backend and shape, and what a process settles before JAX starts. Figures: docs/performance.md."""
 
+import errno
 import os
 import pathlib
 import traceback
@@ -99,17 +99,6 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(named) if named else user_cache() / "xla"
 
 
-def _may_write(folder: pathlib.Path) -> bool:
-    """Makes the folder of compiled programs; one that cannot be made costs a line, and each start its compilation."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        logging.warning("compiled programs are not kept: %s: %s; %s names another folder", folder, error.strerror,
-                        CACHE_VARIABLE)
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
 def prepare(batch_size: int, devices: int = 0) -> None:
     """Call once, before the first array is made; without it everything works, slower on a CPU.
 
@@ -134,9 +123,12 @@ def prepare(batch_size: int, devices: int = 0) -> None:
 
 
 def _keep_programs() -> None:
+    """Keeps compiled programs; a folder that cannot be written costs a line, and each start its compilation."""
     try:
         folder = cache_dir()
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     except (OSError, InputError) as error:  # InputError: a user with neither HOME nor an entry in the list of users
         logging.warning("compiled programs are not kept (%s); %s=DIR names a folder for them", error, CACHE_VARIABLE)
         return

@@ -118,7 +118,7 @@ def read_config(holder: flags.FlagHolder) -> Any:
       holder: of `job_flags`.
 
     Returns:
-      The `ml_collections.ConfigDict`, valid by `config.validate`.
+      The `ml_collections.ConfigDict`, valid by `validation.validate`.
 
     Raises:
       InputError: the file cannot be read, or a value cannot be. An error inside the file passes through.

@@ -105,15 +105,15 @@ def free_host_memory(proc: pathlib.Path = pathlib.Path("/proc"),
 
 def _causes(error: BaseException) -> list[BaseException]:
     """An error, what it was raised for, and the members of groups; each once."""
-    found, queue = [], [error]
+    causes, queue = [], [error]
     while queue:
         following = queue.pop(0)
-        if following in found:
+        if following in causes:
             continue
-        found.append(following)
+        causes.append(following)
         queue += [e for e in (following.__cause__, following.__context__) if e is not None]
         queue += getattr(following, "exceptions", ())
-    return found
+    return causes
 
 
 def storage_problem(error: BaseException) -> str:

@@ -71,11 +71,11 @@ def test_a_user_without_a_home_is_asked_for_a_cache(monkeypatch):
     (ValueError("wrong shape"), ""), (KeyError("x"), ""),
 ])
 def test_what_a_disk_says_is_found_wherever_it_is_wrapped(error, words):
-    said = machine.storage_problem(error)
-    assert words in said if words else said == ""
+    message = machine.storage_problem(error)
+    assert words in message if words else message == ""
     wrapped = RuntimeError("while saving")
     wrapped.__cause__ = ExceptionGroup("several", [ValueError("other"), error])
-    assert machine.storage_problem(wrapped) == said
+    assert machine.storage_problem(wrapped) == message
 
 
 def refusing(number):

@@ -63,20 +63,20 @@ def finish(script, arguments):
 
 def results(folder):
     """Everything that a work folder says, by file, without wall times, the revision and bytes of containers."""
-    found = {}
+    contents = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.suffix == ".npz" and "checkpoints" not in name:
             with np.load(path) as arrays:
-                found[name] = {key: arrays[key].tobytes() for key in arrays.files}
+                contents[name] = {key: arrays[key].tobytes() for key in arrays.files}
         elif path.suffix == ".csv":
             lines = path.read_text().splitlines()
             columns = lines[0].split(",")
-            found[name] = [[cell for column, cell in zip(columns, line.split(","), strict=True) if column != WALL_TIME]
-                           for line in lines]
+            contents[name] = [[cell for column, cell in zip(columns, line.split(","), strict=True)
+                               if column != WALL_TIME] for line in lines]
         elif path.suffix == ".md" or path.name == "kept_ids.json":
-            found[name] = path.read_text()
-    return found
+            contents[name] = path.read_text()
+    return contents
 
 
 @pytest.fixture(name="arguments", scope="module")
