@@ -36,6 +36,10 @@ _NAMES = {
     "statistics.ranking": ("spearman", "partial_spearman", "kendall", "sign_error"),
     "statistics.information": ("conditional_mutual_information",),
     "statistics.estimates": ("t_interval", "percentile_interval", "resample"),
+    "statistics.proportions": ("wilson_interval", "share_evidence"),
+    "statistics.bootstrap": ("hierarchical_bootstrap", "paired_bootstrap"),
+    "statistics.hypotheses": ("Evidence", "holm", "t_evidence", "bootstrap_evidence"),
+    "statistics.verdicts": ("Claim", "number_claim", "judge_family"),
     "statistics.audit": ("audit", "Design"),
     # networks, data, training
     "models.network": ("Network", "from_flax", "with_batch_norm"),

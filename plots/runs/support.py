@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from margin_jax.run_folder.read import Recorded
 from margin_jax.statistics.estimates import Estimate, finite_pairs
+from margin_jax.statistics.proportions import wilson_interval
 from margin_jax.statistics.ranking import spearman
 from plots import paper, style
 from plots.paper import plain
@@ -108,8 +109,8 @@ def moments(course: Prediction) -> dict[str, int]:
 
 def share_interval(percent: float, k: int) -> Estimate:
     """A share of k examples in percent with Wilson's 95% interval, which takes them for a sample of others."""
-    wilson = scipy.stats.binomtest(round(percent * k / 100), k).proportion_ci(LEVEL, "wilson")
-    return Estimate(percent, 100 * float(wilson.low), 100 * float(wilson.high), k)
+    wilson = wilson_interval(round(percent * k / 100), k)
+    return Estimate(percent, 100 * wilson.low, 100 * wilson.high, k)
 
 
 def correlation_interval(rho: float, count: int) -> Estimate:

@@ -1,0 +1,1 @@
+"""Verdicts on the claims of the paper, computed from the tables that results keep."""
