@@ -3,6 +3,7 @@
 The loop of a run is an epoch, its record, a removal, a checkpoint, until the schedule says stop.
 """
 
+import functools
 import pathlib
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from margin_jax import signals
 from margin_jax.data.dataset import Dataset
@@ -19,7 +21,7 @@ from margin_jax.experiments import recording, schedule
 from margin_jax.experiments.job import Job, Snapshot, checked_data, describe, fresh_snapshot, make_job, placed
 from margin_jax.experiments.recording import Reporter, summarise_run
 from margin_jax.experiments.removal import removed
-from margin_jax.models.network import BatchStats, Params, classifier
+from margin_jax.models.network import BatchStats, Network, Params, classifier
 from margin_jax.parallel import compile_on, size_of
 from margin_jax.run_folder.checkpoint import Checkpoints
 from margin_jax.run_folder.write import RunFolder, opened
@@ -53,6 +55,24 @@ def one_epoch(batch_size: int, job: Job, snapshot: Snapshot) -> tuple[Snapshot, 
     return Snapshot(state, progress, dynamics), jax.device_get(stats._replace(margins=None))
 
 
+@functools.lru_cache(maxsize=16)
+def _compiled_collapse(network: Network, piece: int, mesh: Mesh | None) -> Callable[..., tuple[Collapse, Collapse]]:
+    """Compiled once for all runs of a network, such as the branches of a compression."""
+
+    def measured(params: Params, batch_stats: BatchStats, train: Examples, test: Examples,
+                 mask: jax.Array) -> tuple[Collapse, Collapse]:
+        def of(examples: Examples, mask: jax.Array | None, centres: Centres | None) -> Collapse:
+            return neural_collapse(
+                lambda params, images: network.features(params, batch_stats, standardised(images, examples)),
+                params, Sample(examples.images, examples.labels, mask), Classifier(*classifier(params)), centres,
+                piece, mesh)
+
+        trained = of(train, mask, None)
+        return trained, of(test, None, trained.centres)
+
+    return compile_on(measured, mesh)
+
+
 def make_collapse_row(job: Job) -> Callable[[Snapshot], dict[str, float]]:
     """Makes the function that gives the row of collapse.csv of a snapshot, compiled where it is first called.
 
@@ -62,19 +82,7 @@ def make_collapse_row(job: Job) -> Callable[[Snapshot], dict[str, float]]:
     Returns:
       snapshot -> keys as `tables.COLLAPSE`. Training examples that were removed do not count.
     """
-
-    def measured(params: Params, batch_stats: BatchStats, train: Examples, test: Examples,
-                 mask: jax.Array) -> tuple[Collapse, Collapse]:
-        def of(examples: Examples, mask: jax.Array | None, centres: Centres | None) -> Collapse:
-            return neural_collapse(
-                lambda params, images: job.network.features(params, batch_stats, standardised(images, examples)),
-                params, Sample(examples.images, examples.labels, mask), Classifier(*classifier(params)), centres,
-                job.piece, job.mesh)
-
-        trained = of(train, mask, None)
-        return trained, of(test, None, trained.centres)
-
-    compiled = compile_on(measured, job.mesh)
+    compiled = _compiled_collapse(job.network, job.piece, job.mesh)
 
     def row(snapshot: Snapshot) -> dict[str, float]:
         state, progress, _ = snapshot

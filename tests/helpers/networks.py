@@ -13,10 +13,14 @@ from margin_jax.training.state import Examples, examples_of_arrays, make_optimiz
 WIDTHS = (4, 6)
 
 
+def small_network(num_classes: int = 3, batch_norm: bool = False, **kwargs) -> Network:
+    """A ConvNet of two convolutions; one object for one architecture, so that each program is traced once."""
+    return _small_network(num_classes, batch_norm, **kwargs)
+
+
 @functools.cache
-def small_network(num_classes: int = 3, **kwargs) -> Network:
-    """A ConvNet of two convolutions."""
-    return from_flax(ConvNet(num_classes, WIDTHS, **kwargs), kwargs.get("batch_norm", False))
+def _small_network(num_classes: int, batch_norm: bool, **kwargs) -> Network:
+    return from_flax(ConvNet(num_classes, WIDTHS, batch_norm, **kwargs), batch_norm)
 
 
 def small_arrays(count: int, num_classes: int = 3, size: int = 8, channels: int = 3,

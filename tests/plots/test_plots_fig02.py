@@ -8,16 +8,9 @@ import pytest
 from helpers.compress_folders import by_gid, expected
 from helpers.sweep_folders import EXAMPLES, read_rows, told, write_sweep
 
-from plots import style
 from plots.style import Lacking
 from plots.sweeps import audit, fig02
 from plots.sweeps.read import read_sweep
-
-
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-    """Pictures of fewer points take a fraction of the time, and no test looks at them."""
-    monkeypatch.setitem(style.RC, "savefig.dpi", 40)
 
 
 def gathered(workdir, moment="separation"):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import struct
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from helpers.run_folders import by_gid, write_run
 import margin_jax as mj
 from margin_jax.errors import InputError
 from margin_jax.run_folder.read import Removal, read_run
+from plots import style
 from plots.runs import curves, errors, gallery, read
 from plots.runs import draw as draw_runs
 
@@ -170,3 +172,13 @@ def test_the_frame_fits_the_later_half_and_says_which_epochs_leave_it():
     assert "epochs up to 2 reach beyond the frame" in fig.axes[0].get_xlabel()
     calm = curves.draw_figure(np.arange(1, 5), lambda row: values[2], np.arange(50))
     assert "beyond" not in calm.axes[0].get_xlabel()
+
+
+def test_files_have_300_dots_an_inch_and_truetype_fonts(users_style, tmp_path, monkeypatch):
+    for key, value in users_style.items():
+        monkeypatch.setitem(style.RC, key, value)
+    figure = style.new_figure(2, 1)
+    figure.suptitle("margin")
+    png, pdf = (path.read_bytes() for path in style.save(figure, tmp_path, "figure"))
+    assert struct.unpack(">II", png[16:24]) == (600, 300)
+    assert b"/CIDFontType2" in pdf and b"/Type3" not in pdf  # text that editors of drawings can change

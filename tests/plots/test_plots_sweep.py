@@ -17,12 +17,6 @@ KINDS = ("fig01", "fig03", "fig12", "fig13", "fig14", "flatness")  # of sweeps t
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-    """Pictures of fewer points take a fraction of the time, and no test looks at them."""
-    monkeypatch.setitem(style.RC, "savefig.dpi", 40)
-
-
 def test_draw_adds_its_files_and_touches_nothing_else(tmp_path):
     workdir = tmp_path / "s"
     write_sweep(workdir, moments=("separation",))

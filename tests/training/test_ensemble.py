@@ -1,5 +1,7 @@
 """Many networks together: each as if alone, whatever their number and whatever becomes of the others."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +18,19 @@ OPTIMIZER = make_optimizer("sgd", 0.05)
 MASK = np.arange(N) >= N - KEPT
 
 
+@functools.cache
+def ensemble_of(network, shuffle, devices, mapping):
+    return make_ensemble(network, OPTIMIZER, shuffle, PIECE, jax.devices()[:devices], mapping)
+
+
+@functools.cache
+def programs_of(network, shuffle):
+    """Epoch and evaluation of one network, traced once for all that are trained alone."""
+    return compile_epoch(network, OPTIMIZER, shuffle), make_evaluate(network, PIECE)
+
+
 def together(network, states, count, mapping, shuffle=False, epochs=2, devices=4, labels=None):
-    ensemble = make_ensemble(network, OPTIMIZER, shuffle, PIECE, jax.devices()[:devices], mapping)
+    ensemble = ensemble_of(network, shuffle, devices, mapping)
     plan, batch = make_plan(BATCH, KEPT, 256, network.batched)
     examples, batch = ensemble.copy((examples_of(*small_arrays(N)), np.int32(batch)))
     labels = np.tile(small_arrays(N)[1], (count, 1)) if labels is None else labels
@@ -30,13 +43,13 @@ def together(network, states, count, mapping, shuffle=False, epochs=2, devices=4
 
 
 def alone(network, state, shuffle=False, epochs=2, labels=None):
-    run_epoch = compile_epoch(network, OPTIMIZER, shuffle)
+    run_epoch, evaluate = programs_of(network, shuffle)
     plan, batch = make_plan(BATCH, KEPT, 256, network.batched)
     images, own = small_arrays(N)
     examples = examples_of(images, own if labels is None else labels)
     for _ in range(epochs):
         state, stats = run_epoch(state, examples, jnp.asarray(MASK), jnp.int32(batch), plan)
-    return state, stats, make_evaluate(network, PIECE)(state.params, state.batch_stats, examples)
+    return state, stats, evaluate(state.params, state.batch_stats, examples)
 
 
 @pytest.mark.parametrize("mapping,count,devices,batch_norm,shuffle", [

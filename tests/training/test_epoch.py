@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from helpers import reference
 from helpers.networks import Trainer, assert_trees_close, assert_trees_equal, examples_of, small_arrays, small_network
 from helpers.schedules import fig04_schedule
 
@@ -66,25 +67,17 @@ def test_removed_rows_may_hold_nan_and_change_nothing(batch_norm, batch_size, sh
 @pytest.mark.parametrize("batch_size", [1, 6, 7, 8, N - 1, N, 0])
 def test_batch_size_sweep_matches_a_python_loop(batch_size):
     images, labels = small_arrays(N)
-    examples = examples_of(images, labels)
-    trainer, x = Trainer(small_network()), (jnp.asarray(images, jnp.float32) - examples.mean[None, None, None])
-    x = x / examples.std[None, None, None]
-    params, network = jax.tree.map(jnp.array, trainer.state.params), trainer.network
-    velocity = jax.tree.map(jnp.zeros_like, params)
+    examples, trainer = examples_of(images, labels), Trainer(small_network())
+    x = (images - np.asarray(examples.mean, np.float64)) / np.asarray(examples.std, np.float64)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), trainer.state.params)
+    velocity = jax.tree.map(np.zeros_like, params)
     rows, seen = batch_size or N, []
-
-    @jax.jit
-    def gradient(params, x, y):
-        def loss(params):
-            log_p = jax.nn.log_softmax(network.logits(params, {}, x))
-            return -log_p[jnp.arange(len(y)), y].mean()
-        return jax.grad(loss)(params)
-
     for start in range(0, N, rows):
+        step = slice(start, start + rows)
         seen += [np.delete(logits, y).max() - logits[y] for logits, y in zip(
-            np.asarray(network.logits(params, {}, x[start:start + rows])), labels[start:start + rows], strict=True)]
-        step = gradient(params, x[start:start + rows], examples.labels[start:start + rows])
-        velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, step)
+            reference.forward(params, x[step])[0], labels[step], strict=True)]
+        _, gradient = reference.loss_and_gradient(params, x[step], labels[step])
+        velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradient)
         params = jax.tree.map(lambda p, v: p - 0.05 * v, params, velocity)
     stats = trainer.epoch(examples, np.ones(N, bool), batch_size)
     assert stats.steps == -(-N // rows) and stats.errors == np.sum(np.array(seen) >= 0)

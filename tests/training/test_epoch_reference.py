@@ -7,6 +7,8 @@ import pytest
 from helpers import reference
 from helpers.networks import Trainer, assert_trees_close, examples_of, small_arrays, small_network
 
+from margin_jax.training.epoch import Plan
+
 COUNT, BATCH, EPOCHS = 22, 5, 4  # five steps an epoch, the last with two rows: 20 steps
 
 
@@ -33,11 +35,21 @@ def test_gradient_of_the_reference_is_right():
     np.testing.assert_allclose((moved[0] - moved[1]) / 2e-6, slope, rtol=1e-6)
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
-@pytest.mark.parametrize("conv", ["patches", "lax"])
-def test_twenty_steps_match_numpy(weight_decay, conv):
+# What conftest.py changes for the sake of short compilations, as users have it.
+DEFAULTS = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False,
+            "xla_cpu_use_fusion_emitters": True, "xla_cpu_parallel_codegen_split_count": 32}
+
+
+@pytest.mark.parametrize("conv,weight_decay,options", [
+    ("patches", 0.0, {}), ("patches", 0.01, {}), ("lax", 0.0, {}), ("lax", 0.01, {}), ("patches", 0.01, DEFAULTS)])
+def test_twenty_steps_match_numpy(conv, weight_decay, options):
     examples, x, labels = setting()
     trainer = Trainer(small_network(conv=conv), weight_decay=weight_decay)
+    if options:
+        lowered = trainer.run_epoch.lower(trainer.state, examples, jnp.ones(COUNT, bool), jnp.int32(BATCH),
+                                          Plan(BATCH, True))
+        program = lowered.compile(compiler_options=options)
+        trainer.run_epoch = lambda *arguments: program(*arguments[:-1])  # the plan is in it
     params, losses = reference.train(float64(trainer.state.params), x, labels, BATCH, 20, 0.05, 0.9, weight_decay)
     start = float64(trainer.state.params)
     seen = [trainer.epoch(examples, np.ones(COUNT, bool), BATCH) for _ in range(EPOCHS)]

@@ -1,5 +1,7 @@
 """Rows shared out among four devices: the same training as on one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from helpers.networks import WIDTHS, assert_trees_close, examples_of, small_arra
 from margin_jax.models.convnet import ConvNet
 from margin_jax.models.network import from_flax
 from margin_jax.parallel import ROWS, replicate, row_mesh
-from margin_jax.training.epoch import compile_epoch, make_plan
+from margin_jax.training.epoch import Plan, compile_epoch, make_plan
 from margin_jax.training.evaluate import make_evaluate
 from margin_jax.training.state import make_optimizer, make_state
 
@@ -17,18 +19,29 @@ N, DEVICES = 23, 4
 OPTIMIZER = make_optimizer("sgd", 0.05)
 
 
-def network_on(mesh, batch_norm):
-    return from_flax(ConvNet(3, WIDTHS, batch_norm, rows_axis=ROWS if mesh else None), batch_norm)
+@functools.cache
+def compiled_on(mesh, batch_norm):
+    """Network and compiled epoch, shared by the tests: compiling is most of their time."""
+    network = from_flax(ConvNet(3, WIDTHS, batch_norm, rows_axis=ROWS if mesh else None), batch_norm)
+    return network, compile_epoch(network, OPTIMIZER, False, mesh)
 
 
-def train(mesh, batch_norm, batch_size, kept, limit, epochs=3):
-    network, images = network_on(mesh, batch_norm), small_arrays(N)
-    examples = replicate(examples_of(*images), mesh)
-    state = replicate(make_state(network, OPTIMIZER, (8, 8, 3), 0), mesh)
-    run_epoch = compile_epoch(network, OPTIMIZER, False, mesh)
-    plan, batch = make_plan(batch_size, kept, limit, batch_norm, 1 if mesh is None else mesh.size, N)
+@functools.cache
+def evaluate_on(mesh, piece):
+    return make_evaluate(compiled_on(mesh, True)[0], piece, mesh)
+
+
+@functools.cache
+def first_state(batch_norm):
+    return jax.device_get(make_state(compiled_on(None, batch_norm)[0], OPTIMIZER, (8, 8, 3), 0))
+
+
+def train(mesh, batch_norm, kept, plan, batch, epochs=3):
+    run_epoch = compiled_on(mesh, batch_norm)[1]
+    examples = replicate(examples_of(*small_arrays(N)), mesh)
+    state = replicate(jax.tree.map(jnp.asarray, first_state(batch_norm)), mesh)
     for _ in range(epochs):
-        state, stats = run_epoch(state, examples, jnp.arange(N) >= N - kept, jnp.int32(batch), plan)
+        state, stats = run_epoch(state, examples, np.arange(N) >= N - kept, np.int32(batch), plan)
     return state, stats
 
 
@@ -36,8 +49,10 @@ def train(mesh, batch_norm, batch_size, kept, limit, epochs=3):
     (1, 5, 256, True), (3, 10, 256, True), (8, N, 256, True), (10, N, 256, True), (0, N, 256, True), (0, 17, 2, True),
     (10, N, 2, True), (0, 1, 256, True), (3, 10, 256, False), (0, N, 256, False)])
 def test_four_devices_train_as_one(batch_norm, batch_size, kept, limit):
-    one, seen_by_one = train(None, batch_norm, batch_size, kept, limit)
-    many, seen_by_many = train(row_mesh(DEVICES), batch_norm, batch_size, kept, limit)
+    plan, batch = make_plan(batch_size, kept, limit, batch_norm, DEVICES, N)
+    many, seen_by_many = train(row_mesh(DEVICES), batch_norm, kept, plan, batch)
+    # A single program for steps of every size on one device: rows beyond the step's own are padding.
+    one, seen_by_one = train(None, batch_norm, kept, Plan(N, True), batch)
     assert_trees_close((many.params, many.batch_stats), (one.params, one.batch_stats), rtol=2e-4, atol=1e-5)
     assert seen_by_many.errors == seen_by_one.errors and seen_by_many.steps == seen_by_one.steps
     assert seen_by_many.bad_step == -1
@@ -46,7 +61,7 @@ def test_four_devices_train_as_one(batch_norm, batch_size, kept, limit):
 
 
 def test_every_device_holds_the_same_parameters():
-    state, _ = train(row_mesh(DEVICES), True, 10, N, 256)
+    state, _ = train(row_mesh(DEVICES), True, N, *make_plan(10, N, 256, True, DEVICES, N))
     for leaf in jax.tree.leaves((state.params, state.batch_stats)):
         copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
         assert len(copies) == DEVICES
@@ -59,11 +74,9 @@ def test_every_device_holds_the_same_parameters():
 def test_the_pass_over_all_data_is_that_of_one_device(count, piece):
     mesh, arrays = row_mesh(DEVICES), small_arrays(N)
     examples = examples_of(arrays[0][:count], arrays[1][:count])
-    network = network_on(None, True)
-    state = make_state(network, OPTIMIZER, (8, 8, 3), 1)
-    one = make_evaluate(network, piece)(state.params, state.batch_stats, examples)
-    many = make_evaluate(network_on(mesh, True), piece, mesh)(
-        *replicate((state.params, state.batch_stats, examples), mesh))
+    state = first_state(True)
+    one = evaluate_on(None, N)(state.params, state.batch_stats, examples)
+    many = evaluate_on(mesh, piece)(*replicate((state.params, state.batch_stats, examples), mesh))
     np.testing.assert_allclose(many.margins, one.margins, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(many.losses, one.losses, rtol=1e-5, atol=1e-6)
     assert many.margins.shape == (count,)
