@@ -7,14 +7,13 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
+from helpers.interruptions import results
 from helpers.runs import write_npz
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
 ENV = os.environ | {"JAX_PLATFORMS": "cpu"}
-WALL_TIME = "seconds"
 
 
 def start(script, *arguments):
@@ -59,24 +58,6 @@ def finish(script, arguments):
                           capture_output=True, check=False, env=ENV)
     assert done.returncode == 0, done.stderr
     return done
-
-
-def results(folder):
-    """Everything that a work folder says, by file, without wall times, the revision and bytes of containers."""
-    contents = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.suffix == ".npz" and "checkpoints" not in name:
-            with np.load(path) as arrays:
-                contents[name] = {key: arrays[key].tobytes() for key in arrays.files}
-        elif path.suffix == ".csv":
-            lines = path.read_text().splitlines()
-            columns = lines[0].split(",")
-            contents[name] = [[cell for column, cell in zip(columns, line.split(","), strict=True)
-                               if column != WALL_TIME] for line in lines]
-        elif path.suffix == ".md" or path.name == "kept_ids.json":
-            contents[name] = path.read_text()
-    return contents
 
 
 @pytest.fixture(name="arguments", scope="module")

@@ -125,9 +125,9 @@ def gamma_measures(normalised: np.ndarray, gammas: Gammas, pooled_median: float 
         known = np.isfinite(curve).all()  # the count of NaN margins would be 0
         for gamma in gammas.absolute if unit == "absolute" else gammas.relative:
             with jax.enable_x64(True):
-                readings = _statistics(curve, np.float64(gamma))
+                readings = _statistics(curve, np.float64(gamma)) if known else [math.nan] * len(STATISTICS)
             for statistic, reading in zip(STATISTICS, readings, strict=True):
-                values[f"{statistic.__name__}_{unit}@{gamma:g}"] = float(reading) if known else math.nan
+                values[f"{statistic.__name__}_{unit}@{gamma:g}"] = float(reading)
     return values
 
 
