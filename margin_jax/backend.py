@@ -146,8 +146,8 @@ def trap_nans() -> None:
 
     What gives NaN where a number is not defined is called inside `jax.debug_nans(False)`.
     """
-    # As the thread's own setting: of the global one JAX 0.10 forgets the compiled functions as soon as anything, such as
-    # jnp.var, suspends it for a while.
+    # As the thread's own setting: under the global one JAX 0.10 no longer looks at compiled functions once anything,
+    # such as jnp.var, has suspended it for a while.
     _trap.enter_context(jax.debug_nans(True))
 
 

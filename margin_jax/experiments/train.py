@@ -224,7 +224,6 @@ class TrainRun:
     def save(self, force: bool) -> None:
         """Writes a checkpoint if one is due."""
         if force or self.checkpoints.due(self.config.checkpoint_seconds):
-            self.folder.check()
             self._save()
 
     def advance(self, reporter: Reporter, started: float) -> None:

@@ -1,4 +1,4 @@
-"""The trap for NaN that --debug sets: deliberate NaN passes, a real one stops at its operation, numbers stay the same."""
+"""The trap for NaN that --debug sets: deliberate NaN passes, a real one stops at its operation, numbers stay equal."""
 
 import jax
 import jax.numpy as jnp
