@@ -13,10 +13,10 @@ without them): attention has biases (heads, dim), Equinox (out, 1, 1), Haiku a s
 
 A *BatchNorm* layer is a leaf called `scale` together with its sibling `bias` or `offset`, if it has one. Other
 normalisations hold the same two arrays. Running statistics tell them apart, where they are given: a BatchNorm has some
-under its own path. Else the name of the layer does: one called so is BatchNorm (`BatchNorm_0`, `batch_norm`, `bn1`); one
-called after LayerNorm, GroupNorm, InstanceNorm, RMSNorm, WeightNorm or SpectralNorm is none (`LayerNorm_0`, `layer_norm`,
-`ln_1`, `gn`). In the networks of this package, known by the names of all their layers, `norm` and `norm_0` are
-BatchNorm. Any other name tells nothing, and what needs to know is refused.
+under its own path. Else the name of the layer does: BatchNorm is what is called so (`BatchNorm_0`, `batch_norm`,
+`bn1`), and none what is called after LayerNorm, GroupNorm, InstanceNorm, RMSNorm, WeightNorm or SpectralNorm
+(`LayerNorm_0`, `layer_norm`, `ln_1`, `gn`). In the networks of this package, known by the names of all their layers,
+`norm` and `norm_0` are BatchNorm. Any other name tells nothing, and what needs to know is refused.
 
 For one network of a stack use `jax.vmap(rho)`.
 """
@@ -158,9 +158,10 @@ def _batch_norm_scales(leaves: dict[str, Any], batch_stats: Any) -> list[str]:
         if _NOT_BATCH_NORM.search(layer):
             continue
         if not (ours or _BATCH_NORM.search(layer)):
-            raise InputError(f"{name!r} may be the scale of BatchNorm or of another normalisation, which the name of the "
-                             "layer does not tell; give the running statistics, batch_stats=variables['batch_stats'], "
-                             "or {} without any, or else a mode that needs none of them, mode='all' or 'conv'")
+            raise InputError(f"{name!r} may be the scale of BatchNorm or of another normalisation, which the name of "
+                             "the layer does not tell; give the running statistics, "
+                             "batch_stats=variables['batch_stats'], or {} without any, or else a mode that needs none of "
+                             "them, mode='all' or 'conv'")
         found.append(name)
     return found
 
