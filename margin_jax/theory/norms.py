@@ -160,8 +160,8 @@ def _batch_norm_scales(leaves: dict[str, Any], batch_stats: Any) -> list[str]:
         if not (ours or _BATCH_NORM.search(layer)):
             raise InputError(f"{name!r} may be the scale of BatchNorm or of another normalisation, which the name of "
                              "the layer does not tell; give the running statistics, "
-                             "batch_stats=variables['batch_stats'], or {} without any, or else a mode that needs none of "
-                             "them, mode='all' or 'conv'")
+                             "batch_stats=variables['batch_stats'], or {} without any, or else a mode that needs none, "
+                             "mode='all' or 'conv'")
         found.append(name)
     return found
 
