@@ -1,5 +1,6 @@
 """What runs where, by backend and shape, and what a process settles before JAX starts. Figures: docs/performance.md."""
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -137,9 +138,17 @@ def _keep_programs() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+_trap = contextlib.ExitStack()
+
+
 def trap_nans() -> None:
-    """Lets JAX stop at the operation that first gives NaN, at the cost of a look at every result."""
-    jax.config.update("jax_debug_nans", True)
+    """Lets JAX stop this thread at the operation that first gives NaN, at the cost of a look at every result.
+
+    What gives NaN where a number is not defined is called inside `jax.debug_nans(False)`.
+    """
+    # As the thread's own setting: under the global one JAX 0.10 no longer looks at compiled functions once anything,
+    # such as jnp.var, has suspended it for a while.
+    _trap.enter_context(jax.debug_nans(True))
 
 
 def platform_problem(error: Exception) -> str:

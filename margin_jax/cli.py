@@ -105,8 +105,7 @@ def job_flags(example: str) -> tuple[flags.FlagHolder, flags.FlagHolder, flags.F
     figures = flags.DEFINE_bool("figures", True, "Draw the figures and tables of the job when it ends.")
     flags.DEFINE_float("grace", signals.GRACE, "Seconds that the epoch under way still has after SIGTERM or Ctrl-C, "
                        "before the process ends without saving it.", lower_bound=0.0)
-    flags.DEFINE_bool("debug", False, "Stop at the operation that first gives NaN; several times slower, and "
-                      "not for epochs after a removal.")
+    flags.DEFINE_bool("debug", False, "Stop at the operation that first gives NaN; several times slower.")
     flags.mark_flags_as_required(["config", "workdir"])
     return config, workdir, figures
 
@@ -150,8 +149,7 @@ def _settle() -> None:
         from margin_jax import backend
 
         backend.trap_nans()
-        print("--debug: every result is looked at for NaN, which takes several times as long; after a "
-              "removal it stops at the NaN that stands for the margins of removed examples", file=sys.stderr)
+        print("--debug: every result is looked at for NaN, which takes several times as long", file=sys.stderr)
 
 
 def _explain(error: Exception) -> None:

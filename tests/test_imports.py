@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "run_folder.read": {"run_folder.tables", "run_folder.checksums"},
     "run_folder.check": {"run_folder.tables", "run_folder.read", "run_folder.checksums"},
     "run_folder.write": {"run_folder.lock", "run_folder.tables", "run_folder.read", "run_folder.checksums", "config"},
-    "run_folder.checkpoint": {"run_folder.read", "run_folder.checksums"},
+    "run_folder.checkpoint": {"run_folder.lock", "run_folder.read", "run_folder.checksums"},
     "experiments": {"run_folder", "config", "validation", "training", "theory", "models", "statistics", "data",
                     *GROUND},
     "bench": {"run_folder", "config", "training", "theory", "models", "statistics", "data", "experiments", *GROUND},

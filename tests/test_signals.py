@@ -7,14 +7,13 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
+from helpers.interruptions import results
 from helpers.runs import write_npz
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
 ENV = os.environ | {"JAX_PLATFORMS": "cpu"}
-WALL_TIME = "seconds"
 
 
 def start(script, *arguments):
@@ -68,24 +67,6 @@ def finish(script, arguments):
     return done
 
 
-def results(folder):
-    """Everything that a work folder says, by file, without wall times, the revision and bytes of containers."""
-    contents = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.suffix == ".npz" and "checkpoints" not in name:
-            with np.load(path) as arrays:
-                contents[name] = {key: arrays[key].tobytes() for key in arrays.files}
-        elif path.suffix == ".csv":
-            lines = path.read_text().splitlines()
-            columns = lines[0].split(",")
-            contents[name] = [[cell for column, cell in zip(columns, line.split(","), strict=True)
-                               if column != WALL_TIME] for line in lines]
-        elif path.suffix == ".md" or path.name == "kept_ids.json":
-            contents[name] = path.read_text()
-    return contents
-
-
 @pytest.fixture(name="arguments", scope="module")
 def _arguments(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "own.npz"
@@ -102,6 +83,10 @@ def _arguments(tmp_path_factory):
     ("compress.py", signal.SIGTERM, ("--config.compress.controls=('frozen','full')",), ("epoch 4/", "epoch 45/")),
     ("sweep.py", signal.SIGINT, ("--config.compress.keep=0", "--config.sweep.networks=4", "--config.sweep.chunk=2",
                                  "--config.sweep.init_stds=()"), ("epoch 2/", "chunk 2/2")),
+    ("compress.py", signal.SIGINT, ("--config.compress.mode=grid", "--config.compress.grid_scope=whole_run",
+                                    "--config.compress.grid_learning_rates=(0.02,)",
+                                    "--config.compress.grid_batch_sizes=(7,)",
+                                    "--config.compress.controls=('full','scratch')"), ("rule full", "scope scratch")),
     ("stability.py", signal.SIGTERM, ("--config.compress.keep=0", "--config.stability.trials=2",
                                       "--config.stability.chunk=2", "--config.stability.epochs=4",
                                       "--config.stability.deletions=()"), ("epoch 2/", "trial ")),

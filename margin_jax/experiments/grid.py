@@ -2,10 +2,13 @@
 
 A group has one optimiser and batch size, so that its learning rates and seeds are data of one program. In scope "after"
 a cell's settings hold after the removal, and all cells of a seed start from one network; in scope "whole_run" they hold
-from the first epoch on, and every cell has a network of its own, trained with those of its group.
+from the first epoch on, and every cell has a network of its own, trained with those of its group. A group has
+checkpoints before the removal, and after it until its rows stand in cells.csv.
 """
 
-from collections.abc import Iterator
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -26,8 +29,17 @@ from margin_jax.experiments.branches import (
 )
 from margin_jax.experiments.compress_tables import IdsTable
 from margin_jax.experiments.job import Job, Snapshot
-from margin_jax.experiments.many_networks import Group, GroupState, Jobs, ManyRun, Observers, TrainingSets, course
-from margin_jax.experiments.recording import init_std
+from margin_jax.experiments.many_networks import (
+    Group,
+    GroupState,
+    Jobs,
+    ManyRun,
+    Observers,
+    TrainingSets,
+    course,
+    train_on,
+)
+from margin_jax.experiments.recording import Reporter, init_std
 from margin_jax.experiments.removal import kept_after, rule_scores
 from margin_jax.run_folder import read, tables
 from margin_jax.run_folder.checkpoint import Checkpoints
@@ -70,7 +82,7 @@ class Rows:
 
     def __init__(self, folder: RunFolder, whole_run: bool) -> None:
         """Takes over the rows of an interrupted job."""
-        self._folder, self._whole_run = folder, whole_run
+        self.folder, self._whole_run = folder, whole_run
         self.rows = tables.rows_of(tables.read_table(folder.path, "cells.csv", required=False))
 
     def has(self, **wanted: Any) -> bool:
@@ -80,7 +92,7 @@ class Rows:
     def add(self, rows: list[Row]) -> None:
         """Adds rows, with their drops against the controls that are there."""
         self.rows = compress_tables.with_drops(self.rows + rows, self._whole_run)
-        self._folder.write_table("cells.csv", self.rows)
+        self.folder.write_table("cells.csv", self.rows)
 
 
 def setting(config: Any, optimizer: str, batch_size: int, learning_rate: float) -> Any:
@@ -189,6 +201,30 @@ def _networks(cell: Any, group: Group, training: ManyRun, pairs: list[tuple[int,
     return networks
 
 
+GoOn = Callable[[Group, GroupState, TrainingSets, np.ndarray], GroupState]  # of `train_on`: group, begun, sets, most
+
+
+@contextlib.contextmanager
+def _continuing(folder: RunFolder, cell: Any, branch: Branch) -> Iterator[GoOn]:
+    """Gives what trains one rule of a group, in a context whose end, after the rows are written, drops its checkpoints.
+
+    Args:
+      folder: of the grid.
+      cell: the config of the group's cells.
+      branch: the rule and scope.
+    """
+    name = {"optimizer": cell.optimizer.name, "batch": cell.batch_size, "rule": branch.rule_name, "scope": branch.scope}
+    path = folder.path / "groups" / "_".join(map(str, name.values()))
+
+    def go_on(group: Group, begun: GroupState, sets: TrainingSets, most: np.ndarray) -> GroupState:
+        with Checkpoints(path) as checkpoints, Reporter(int(most.max()), 0, cell.log_every_seconds) as reporter:
+            return train_on(cell, group, checkpoints, begun, sets, most,
+                            lambda now: reporter.show(int(now.epochs.max()), name))
+
+    yield go_on
+    shutil.rmtree(path)
+
+
 def _control_rows(section: Any, group: Group, networks: list[GridNetwork], rows: Rows) -> None:
     """Failed cells, the network at the removal, and full data for as many epochs as the compressed runs go on."""
 
@@ -205,10 +241,11 @@ def _control_rows(section: Any, group: Group, networks: list[GridNetwork], rows:
         return
     begun, cell, size = course([n.base.snapshot.state for n in good]), good[0].base.config, good[0].margins.size
     everything = TrainingSets(np.ones((len(good), size), bool))
-    ended = group.epochs(begun, everything, cell.batch_size, np.full(len(good), section.epochs))
-    first = np.array([n.base.row["train_loss"] for n in good])
-    trained = Continuation(np.tile(np.arange(size), (len(good), 1)), first, begun, ended)
-    rows.add(group_rows(cell, group, Branch(FULL, False, size, WHOLE_RUN), good, trained))
+    first, branch = np.array([n.base.row["train_loss"] for n in good]), Branch(FULL, False, size, WHOLE_RUN)
+    with _continuing(rows.folder, cell, branch) as go_on:
+        ended = go_on(group, begun, everything, np.full(len(good), section.epochs))
+        trained = Continuation(np.tile(np.arange(size), (len(good), 1)), first, begun, ended)
+        rows.add(group_rows(cell, group, branch, good, trained))
 
 
 def run_grid(config: Any, jobs: Jobs, folder: RunFolder) -> Row:
@@ -276,11 +313,11 @@ def _run_rule(cell: Any, jobs: Jobs, branch: Branch, networks: list[GridNetwork]
                           state_after(network.base, job, setting(cell, cell.optimizer.name, cell.batch_size,
                                                                  rate).optimizer))
             epochs.append(section.epochs + (network.base.row["epoch"] if scope == SCRATCH else 0))
-        begun = course(states)
+        begun, scoped = course(states), branch._replace(scope=scope)
         first = group.measure(begun.states, len(networks), kept).losses.mean(axis=1)
-        ended = group.epochs(begun, TrainingSets(masks), cell.batch_size, np.array(epochs))
-        rows.add(group_rows(cell, group, branch._replace(scope=scope), networks,
-                            Continuation(kept, first, begun, ended)))
+        with _continuing(rows.folder, cell, scoped) as go_on:
+            ended = go_on(group, begun, TrainingSets(masks), np.array(epochs))
+            rows.add(group_rows(cell, group, scoped, networks, Continuation(kept, first, begun, ended)))
 
 
 def _ids_row(cell: Any, branch: Branch, network: GridNetwork, ids: np.ndarray, mask: np.ndarray) -> Row:

@@ -287,6 +287,43 @@ class ManyRun:
                                records=self._observers.marks())
 
 
+def train_on(config: Any, group: Group, checkpoints: Checkpoints, begun: GroupState, sets: TrainingSets,
+             most: np.ndarray, report: Callable[[GroupState], None]) -> GroupState:
+    """`Group.epochs` with checkpoints: an interrupted job goes on with the newest, and none of its epochs is repeated.
+
+    Args:
+      config: of the networks; batch_size and checkpoint_seconds are used.
+      group: compiled functions.
+      checkpoints: of these networks alone.
+      begun: K networks.
+      sets: what they are trained on.
+      most: (K,) int, epochs for each in all.
+      report: is told after every epoch how far they are.
+
+    Returns:
+      The group in host memory, which is saved too.
+
+    Raises:
+      Interrupted: a signal asked to stop, and the state is saved.
+    """
+    restored = checkpoints.newest(begun, False)
+
+    def save(now: GroupState) -> None:
+        checkpoints.save(int(now.epochs.sum()), now)
+
+    def after_epoch(now: GroupState, _: EpochStats) -> np.ndarray:
+        if checkpoints.due(config.checkpoint_seconds):
+            save(now._replace(states=join(now.states, len(now.epochs))))
+        report(now)
+        return np.full(len(now.epochs), signals.requested())
+
+    with signals.deferred():
+        ended = group.epochs(begun if restored is None else restored.tree, sets, config.batch_size, most, after_epoch,
+                             margins=False)
+        save(ended)
+    return ended
+
+
 SHARE = 0.7  # of the free memory: XLA needs room for copies, and its allocator leaves gaps
 
 

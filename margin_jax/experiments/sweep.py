@@ -38,7 +38,7 @@ from margin_jax.experiments.schedule import Progress
 from margin_jax.experiments.sweep_members import Member, MemberRecords, member_config, member_path, members
 from margin_jax.experiments.sweep_results import make_measure, merge
 from margin_jax.models.network import Network, Params, make_network
-from margin_jax.run_folder import read, write
+from margin_jax.run_folder import lock, read, write
 from margin_jax.run_folder.checkpoint import Checkpoints
 from margin_jax.run_folder.write import opened
 from margin_jax.training.state import TrainState, make_state
@@ -236,15 +236,17 @@ def sweep(config: Any, path: str | pathlib.Path, share: Share = Share()) -> dict
     workdir_path, starts = pathlib.Path(path).absolute(), InitialStates(dataset, first.group.optimizer)
     del first  # its data leave the devices where another architecture follows
     chunks = chunks_of(workdir_path, chosen, stored["chunk"])
-    for number in range(share.index, len(chunks), share.count):
-        if not chunks[number].over:
-            with Reporter(config.epochs, 0, config.log_every_seconds) as reporter:
-                kind = kinds.of(chunks[number].members[0])
-                train_chunk(config, chunks[number], kind, starts, workdir_path, _describe_member(
-                    description, dataset, starts), _report(reporter, number, chunks))
-                del kind
-    if share.waits:
-        _wait_for(chunks)
+    with lock.held_in_place(workdir_path) as place:
+        for number in range(share.index, len(chunks), share.count):
+            if not chunks[number].over:
+                with Reporter(config.epochs, 0, config.log_every_seconds) as reporter:
+                    kind = kinds.of(chunks[number].members[0])
+                    train_chunk(config, chunks[number], kind, starts, workdir_path, _describe_member(
+                        description, dataset, starts), _report(reporter, number, chunks))
+                    del kind
+        if share.waits:
+            _wait_for(chunks, place)
+        place.check()
     if not all(chunk.over for chunk in chunks):
         return None
     with write.RunFolder(path, WAIT) as folder:
@@ -264,9 +266,10 @@ def _begin(config: Any, path: str | pathlib.Path, description: dict[str, Any]) -
         return read.read_json(path, "config.json")
 
 
-def _wait_for(chunks: list[Chunk]) -> None:
+def _wait_for(chunks: list[Chunk], place: lock.Place) -> None:
     warned: list[str] = []
     while left := [chunk.path.name for chunk in chunks if not chunk.over]:
+        place.check()
         if left != warned:
             logging.warning("waiting for the chunks %s of other processes; start one that has ended again with the "
                             "same command", ", ".join(left))

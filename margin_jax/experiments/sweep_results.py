@@ -65,7 +65,8 @@ def make_measure(config: Any, job: Job,
 
     def measure(record: Measured, initial: Params, split: Split) -> dict[str, Any]:
         logits = np.asarray(all_logits(record.params, record.batch_stats, job.train))
-        weights = network_norms(record.params, initial, record.batch_stats, tuple(image_shape), geometry)
+        with jax.debug_nans(False):  # NaN says that a norm is not defined for the architecture, or did not settle
+            weights = network_norms(record.params, initial, record.batch_stats, tuple(image_shape), geometry)
         rhos = log_rhos(record.params, weights.spectral)
         return {"log_rho": rhos,
                 "norms": norm_measures(weights, tenth_percentile(raw_margins(logits, split.labels))),

@@ -86,8 +86,9 @@ def make_collapse_row(job: Job) -> Callable[[Snapshot], dict[str, float]]:
 
     def row(snapshot: Snapshot) -> dict[str, float]:
         state, progress, _ = snapshot
-        train, test = jax.device_get([collapse._replace(centres=None) for collapse in compiled(
-            state.params, state.batch_stats, job.train, job.test, jnp.asarray(progress.mask))])
+        with jax.debug_nans(False):  # NaN says that a number is not defined, as where one class is left
+            both = compiled(state.params, state.batch_stats, job.train, job.test, jnp.asarray(progress.mask))
+        train, test = jax.device_get([collapse._replace(centres=None) for collapse in both])
         numbers = {name: float(value) for name, value in train._asdict().items() if value is not None}
         return {"epoch": int(state.epoch), **numbers, "nc1_test": float(test.nc1), "nc4_test": float(test.nc4)}
 
@@ -231,7 +232,6 @@ class TrainRun:
     def save(self, force: bool) -> None:
         """Writes a checkpoint if one is due."""
         if force or self.checkpoints.due(self.config.checkpoint_seconds):
-            self.folder.check()
             self._save()
 
     def advance(self, reporter: Reporter, started: float) -> None:

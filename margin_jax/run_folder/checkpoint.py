@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from margin_jax.errors import InputError
-from margin_jax.run_folder import checksums, read
+from margin_jax.run_folder import checksums, lock, read
 from margin_jax.run_folder.checksums import ARRAYS, DamagedError, damaged
 
 ITEM = "default"  # Orbax's folder for the one thing that a checkpoint holds
@@ -83,8 +83,9 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str | pathlib.Path) -> None:
-        """Opens or creates `directory`, which belongs to this process alone."""
+        """Opens or creates `directory`, which belongs to this process alone; raises as `lock.check_place`."""
         self._root, process = pathlib.Path(directory).absolute(), jax.process_index()
+        lock.check_place(self._root)
         alone = ocp.options.MultiprocessingOptions(
             primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"process_{process}")
         self._managers = {}
@@ -121,7 +122,11 @@ class Checkpoints:
           tree: pytree of arrays.
           name: "latest" or "separation".
           records: by run folder, as seen from the folder above this one, what `RunFolder.marks` gives.
+
+        Raises:
+          FileNotFoundError: the folder of the job was moved or removed; it is not begun anew.
         """
+        lock.check_place(self._root)
         if epoch not in self._epochs(name):
             self._managers[name].save(epoch, args=_Arrays(jax.tree.map(np.asarray, tree), records or {}))
         if name == "latest":

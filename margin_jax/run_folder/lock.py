@@ -1,8 +1,14 @@
-"""The lock of a run folder, which goes with its process, however that ends."""
+"""The lock of a run folder, which goes with its process, however that ends; and whether the folder is still there.
 
+A work folder that somebody moves or removes in the middle of a job must not be begun anew, half of it here and half
+there: whoever makes a folder asks `check_place` before.
+"""
+
+import contextlib
 import errno
 import os
 import pathlib
+from collections.abc import Iterator
 
 import filelock
 
@@ -33,20 +39,55 @@ def _no_locks(path: pathlib.Path, error: OSError) -> InputError:
                       "Lustre: -o flock)")
 
 
+_places: list["Place"] = []  # of the jobs under way in this process, outer folders first
+
+
+class Place:
+    """A folder that a job works in, until `leave`."""
+
+    def __init__(self, folder: pathlib.Path, mark: pathlib.Path | None = None) -> None:
+        """`folder` exists, and so does the file `mark` in it, if there is one to know the folder by."""
+        self.folder, self._mark = folder, mark or folder
+        self._identity = _identity(self._mark)
+        _places.append(self)
+
+    def check(self) -> None:
+        """Raises FileNotFoundError if the folder is no longer that of the job: removed, moved or made anew."""
+        if _identity(self._mark) != self._identity:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
+
+    def leave(self) -> None:
+        """The job is over, and the folder may go."""
+        _places.remove(self)
+
+
+@contextlib.contextmanager
+def held_in_place(folder: pathlib.Path) -> Iterator[Place]:
+    """A `Place` for as long as the context lasts; for a job that several processes share, which none may lock."""
+    place = Place(folder)
+    try:
+        yield place
+    finally:
+        place.leave()
+
+
+def check_place(path: pathlib.Path) -> None:
+    """Raises FileNotFoundError if a folder at or above `path` is no longer that of the job at work there."""
+    for place in _places:
+        if path.is_relative_to(place.folder):
+            place.check()
+
+
 class HeldLock:
     """A lock that this process holds, until `release`."""
 
     def __init__(self, lock: filelock.BaseFileLock, path: pathlib.Path) -> None:
         """`lock` is acquired, with the file `path`."""
-        self._lock, self._path, self._identity = lock, path, _identity(path)
-
-    def check(self) -> None:
-        """Raises FileNotFoundError if the lock's folder is no longer that of the run: removed, moved or made anew."""
-        if _identity(self._path) != self._identity:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path.parent))
+        self._lock, self._place = lock, Place(path.parent, path)
 
     def release(self) -> None:
         """Gives the lock back."""
+        self._place.leave()
         self._lock.release()
 
 

@@ -91,11 +91,13 @@ class RunFolder:
 
         Raises:
           InputError: the folder cannot be written, or another process holds it.
+          FileNotFoundError: it belongs to a job under way whose folder was moved or removed.
         """
         self.path = pathlib.Path(workdir).absolute()
         self._listed: checksums.Listed | None = None
         self._sums: dict[str, Sum] = {}  # of what grows, as it was written
         self._unsynced: set[str] = set()
+        lock.check_place(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = lock.acquire(self.path / ".lock", wait)
@@ -126,7 +128,7 @@ class RunFolder:
 
     def check(self) -> None:
         """Raises FileNotFoundError if somebody has removed or moved the folder: no part of a run is written anew."""
-        self._lock.check()
+        lock.check_place(self.path)
 
     def start(self, description: dict[str, Any]) -> None:
         """Writes config.json, with which the folder counts as a run; `description` is what it holds."""

@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from margin_jax.errors import InputError
 from margin_jax.statistics import estimates, information, ranking
+from margin_jax.statistics.checks import checked_numbers, checked_resamples
 from margin_jax.statistics.estimates import FEWEST, UNDEFINED, Estimate, bootstrap_estimate
 
 COLUMNS = ("measure", "target", "statistic", "value", "low", "high", "networks")
@@ -66,11 +68,11 @@ def audit(measures: Columns, directions: Mapping[str, int], targets: Columns, de
       float, NaN where undefined: all of them for fewer than three networks, low and high where no stratum has two.
 
     Raises:
-      ValueError: columns of different lengths, a direction that is absent or not +1 or -1, a NaN in a covariate, or a
-        covariate named "all".
+      InputError: columns of different lengths or without numbers, a direction that is absent or not +1 or -1, a NaN in
+        a covariate, or a covariate named "all".
     """
     _check(measures, directions, targets, design)
-    strata, plans, rows = np.asarray(design.strata), {}, []
+    resamples, strata, plans, rows = checked_resamples(resamples), np.asarray(design.strata), {}, []
     for measure, values in measures.items():
         predicted = -directions[measure] * np.asarray(values, np.float64)
         for target, errors in targets.items():
@@ -125,18 +127,20 @@ def _information(by_set: Mapping[tuple[str, ...], np.ndarray], networks: int) ->
 
 
 def _check(measures: Columns, directions: Mapping[str, int], targets: Columns, design: Design) -> None:
+    for name, column in (*measures.items(), *targets.items(), *design.covariates.items()):
+        checked_numbers(column, name)
     shape, covariates = np.shape(design.strata), design.covariates
     for columns in (measures, targets, design.hyperparameters, covariates):
         for name, column in columns.items():
             if len(shape) != 1 or np.shape(column) != shape:
-                raise ValueError(f"expected columns of one length, one value per network, got {np.shape(column)} for "
+                raise InputError(f"expected columns of one length, one value per network, got {np.shape(column)} for "
                                  f"{name} and {shape} for the strata; give each column for the same networks")
     for name in measures:
         if directions.get(name) not in (1, -1):
-            raise ValueError(f"expected a direction +1 or -1 of every measure, got {directions.get(name)} for {name}; "
+            raise InputError(f"expected a direction +1 or -1 of every measure, got {directions.get(name)} for {name}; "
                              "give +1 if larger values claim a lower error, else -1")
     for name, column in covariates.items():
         if np.isnan(np.asarray(column, np.float64)).any():
-            raise ValueError(f"expected covariates without NaN, got one in {name}; leave out its networks everywhere")
+            raise InputError(f"expected covariates without NaN, got one in {name}; leave out its networks everywhere")
     if ALL in covariates:
-        raise ValueError(f"expected covariates not named {ALL!r}, which stands for all together; rename it")
+        raise InputError(f"expected covariates not named {ALL!r}, which stands for all together; rename it")

@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy
 
+from margin_jax.errors import InputError
 from margin_jax.statistics import ranking
+from margin_jax.statistics.checks import (
+    checked_column,
+    checked_draws,
+    checked_level,
+    checked_numbers,
+    checked_resamples,
+)
 
 LEVEL = 0.95
 FEWEST = 3  # pairs: fewer have no correlation
@@ -56,12 +64,11 @@ def resample(strata: np.ndarray, resamples: int, seed: int) -> np.ndarray:
       (B, R) int64 places in [0, R).
 
     Raises:
-      ValueError: strata that are no column, or a negative number of draws.
+      InputError: strata that are no column, or a number of draws that is negative or no whole number.
     """
-    strata = np.asarray(strata)
-    if strata.ndim != 1 or resamples < 0:
-        raise ValueError(f"expected strata (R,) and resamples >= 0, got {strata.shape} and {resamples}; "
-                         "give one stratum per network and the number of draws")
+    strata, resamples = np.asarray(strata), checked_resamples(resamples)
+    if strata.ndim != 1:
+        raise InputError(f"expected strata (R,), got {strata.shape}; give one stratum per network")
     _, stratum, sizes = np.unique(strata, return_inverse=True, return_counts=True)
     members = np.argsort(stratum, kind="stable")
     starts = np.cumsum(sizes) - sizes
@@ -70,7 +77,15 @@ def resample(strata: np.ndarray, resamples: int, seed: int) -> np.ndarray:
 
 
 def counts(indices: np.ndarray) -> np.ndarray:
-    """How often each network is in each draw: (B, R) int places among R networks -> (B, R) float64."""
+    """How often each network is in each draw: (B, R) int places among R networks -> (B, R) float64.
+
+    Raises:
+      InputError: no such places.
+    """
+    indices = np.asarray(indices)
+    if indices.ndim != 2 or indices.dtype.kind not in "iu" or ((indices < 0) | (indices >= indices.shape[1])).any():
+        raise InputError(f"expected draws (B, R) of whole numbers in 0..R-1, got {indices.dtype} {indices.shape}; make "
+                         "them by margin_jax.resample")
     draws, networks = indices.shape
     flat = (indices + networks * np.arange(draws)[:, None]).ravel()
     return np.bincount(flat, minlength=indices.size).reshape(indices.shape).astype(np.float64)
@@ -92,8 +107,11 @@ def percentile_interval(draws: np.ndarray, level: float = LEVEL) -> Estimate:
     Returns:
       The median of the draws, the ends, and how many draws are defined. NaN where fewer than half of them are, or none
       was taken: an interval over what a minority of draws happened to define would be of another statistic.
+
+    Raises:
+      InputError: draws that are no column of numbers, or a level outside of (0, 1).
     """
-    draws = np.asarray(draws, np.float64)
+    draws, level = checked_draws(draws), checked_level(level)
     defined = draws[np.isfinite(draws)]
     if not defined.size or 2 * defined.size < draws.size:
         return UNDEFINED._replace(n=defined.size)
@@ -110,7 +128,13 @@ def bootstrap_estimate(values: np.ndarray, n: int) -> Estimate:
 
     Returns:
       The estimate; without an interval where the value is undefined or `percentile_interval` has none.
+
+    Raises:
+      InputError: values that are no column of numbers, or none.
     """
+    values = checked_draws(values, "values")
+    if not values.size:
+        raise InputError("expected values (1 + B,), the statistic and then its draws, got none")
     if not np.isfinite(values[0]):
         return UNDEFINED._replace(n=n)
     return percentile_interval(values[1:])._replace(value=float(values[0]), n=n)
@@ -136,15 +160,22 @@ def reflected_interval(value: float, draws: np.ndarray, level: float = LEVEL) ->
 
 def corrected(value: float, draws: np.ndarray) -> float:
     """The value less the bias that the draws show: 2 * value - their mean; NaN where `percentile_interval` is."""
-    draws = np.asarray(draws, np.float64)
+    draws = checked_draws(draws)
     if np.isnan(percentile_interval(draws).low):
         return float("nan")
     return float(2 * value - draws[np.isfinite(draws)].mean())
 
 
+def _checked_seeds(values: Any, axis: int) -> np.ndarray:
+    values = checked_numbers(values, "values")
+    if not -values.ndim <= axis < values.ndim:
+        raise InputError(f"expected values with an axis {axis} of seeds, got {values.shape}; give one number per seed")
+    return values
+
+
 def half_width(values: np.ndarray, axis: int = 0) -> Any:
     """Half the width of the interval of `t_interval`; NaN for fewer than two values. Arguments as there."""
-    values = np.asarray(values, np.float64)
+    values = _checked_seeds(values, axis)
     good = np.isfinite(values)
     n = good.sum(axis)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -161,9 +192,12 @@ def t_interval(values: np.ndarray, axis: int = 0) -> Estimate:
       axis: the axis of the seeds.
 
     Returns:
-      The estimate: scalars, or arrays without the axis.
+      The estimate: scalars, or arrays without the axis; NaN for no value.
+
+    Raises:
+      InputError: no real numbers, or an axis that they do not have.
     """
-    values = np.asarray(values, np.float64)
+    values = _checked_seeds(values, axis)
     good = np.isfinite(values)
     n = good.sum(axis)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -173,8 +207,9 @@ def t_interval(values: np.ndarray, axis: int = 0) -> Estimate:
 
 
 def finite_pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two columns (R,) as float64 (r,) without the pairs of which one is no number."""
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    """Two columns (R,) as float64 (r,) without the pairs of which one is no number; InputError as `checked_column`."""
+    first = checked_column(first, "first")
+    second = checked_column(second, "second", first.size)
     both = np.isfinite(first) & np.isfinite(second)
     return first[both], second[both]
 
@@ -192,6 +227,9 @@ def agreement(first: np.ndarray, second: np.ndarray, resamples: int = 5000, seed
       The correlation over `n` pairs; NaN for fewer than three or a constant column. Draws that make a column constant
       have no correlation and are left out of the interval. Those of two different pairs stay, with 1 or -1: without
       them a handful of pairs would seem to be more certain.
+
+    Raises:
+      InputError: columns of different lengths or without numbers, or a number of draws that is none.
     """
     first, second = finite_pairs(first, second)
     if first.size < FEWEST:

@@ -12,6 +12,7 @@ import scipy
 
 from margin_jax.errors import InputError
 from margin_jax.statistics import estimates
+from margin_jax.statistics.checks import checked_column
 from margin_jax.statistics.estimates import LEVEL, UNDEFINED, Estimate
 
 
@@ -97,12 +98,26 @@ def mapped(evidence: Evidence, forward: Callable[[float], float], back: Callable
 
 
 def correlation_evidence(correlations: np.ndarray) -> Evidence:
-    """The correlation over seeds, one for each, (S,) in (-1, 1): Student's t of Fisher's z = artanh."""
+    """The correlation over seeds, one for each, (S,) in [-1, 1], NaN left out: Student's t of Fisher's z = artanh.
+
+    Raises:
+      InputError: no column, or a number outside of [-1, 1], which would be left out like a missing one.
+    """
+    correlations = checked_column(correlations, "correlations")
+    if (np.abs(correlations) > 1).any():
+        raise InputError(f"expected correlations in [-1, 1], got {correlations.tolist()}")
     return mapped(t_evidence(np.arctanh(correlations)), np.arctanh, np.tanh)
 
 
 def ratio_evidence(ratios: np.ndarray) -> Evidence:
-    """The geometric mean of ratios over seeds, (S,) > 0: Student's t of their logarithms."""
+    """The geometric mean of ratios over seeds, (S,) > 0, NaN left out: Student's t of their logarithms.
+
+    Raises:
+      InputError: no column, or a ratio <= 0, which would be left out like a missing one.
+    """
+    ratios = checked_column(ratios, "ratios")
+    if (ratios <= 0).any():
+        raise InputError(f"expected ratios > 0, got {ratios.tolist()}; they have no geometric mean")
     return mapped(t_evidence(np.log(ratios)), np.log, np.exp)
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from margin_jax.errors import InputError
 from margin_jax.statistics import ranking
 
 PIECE = 2**18  # elements of one array at a time: 2 MiB stay in the cache
@@ -57,9 +58,11 @@ def conditional_mutual_information(predicted: np.ndarray, target: np.ndarray, gi
       measure; NaN where H is 0: U_S alone tells V_g (each network has its own), or all errors tie.
 
     Raises:
-      ValueError: shapes that do not fit, or a NaN.
+      InputError: shapes that do not fit, no real numbers, or a NaN.
     """
     predicted, target, counts = ranking.checked(predicted, target, counts)
+    if (counts != np.rint(counts)).any():
+        raise InputError("expected counts in whole numbers, how often each network is drawn, got fractions")
     pairs = _pairs(predicted, target, _codes(given, predicted.size))
     draws = np.ascontiguousarray(counts.reshape(-1, predicted.size).T)
     result = np.full(draws.shape[1], np.nan)
@@ -86,7 +89,7 @@ def by_set(predicted: np.ndarray, target: np.ndarray, hyperparameters: Mapping[s
       The names in S, () first, to (...,) float64.
 
     Raises:
-      ValueError: shapes that do not fit, or a NaN in predicted or target.
+      InputError: shapes that do not fit, no real numbers, or a NaN in predicted or target.
     """
     varying = [name for name, values in hyperparameters.items() if np.unique(np.asarray(values)).size > 1]
     sets = itertools.chain.from_iterable(itertools.combinations(varying, size) for size in range(largest + 1))
@@ -105,7 +108,7 @@ def _codes(given: Sequence[np.ndarray], networks: int) -> np.ndarray:
     for values in given:
         values = np.asarray(values)
         if values.shape != (networks,):
-            raise ValueError(f"expected hyperparameters ({networks},), got {values.shape}; give one per network")
+            raise InputError(f"expected hyperparameters ({networks},), got {values.shape}; give one per network")
         place = np.unique(values, return_inverse=True)[1]
         code = np.unique(code * networks + place, return_inverse=True)[1]
     return code

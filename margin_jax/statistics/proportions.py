@@ -10,6 +10,7 @@ import scipy
 
 from margin_jax.errors import InputError
 from margin_jax.statistics import hypotheses
+from margin_jax.statistics.checks import checked_level
 from margin_jax.statistics.estimates import LEVEL, Estimate
 from margin_jax.statistics.hypotheses import Evidence
 
@@ -29,6 +30,9 @@ def wilson_interval(hits: int, of: int, level: float = LEVEL) -> Estimate:
       InputError: counts that are none.
     """
     _check(np.asarray(hits), np.asarray(of))
+    if np.ndim(hits):
+        raise InputError(f"expected one count of hits, got {np.shape(hits)}; several seeds go to share_evidence")
+    checked_level(level)
     ends = scipy.stats.binomtest(int(hits), int(of)).proportion_ci(level, "wilson")
     return Estimate(hits / of, float(ends.low), float(ends.high), int(of))
 

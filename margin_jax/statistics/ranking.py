@@ -17,23 +17,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from margin_jax.errors import InputError
+from margin_jax.statistics.checks import checked_numbers
+
 
 def checked(predicted: np.ndarray, target: np.ndarray,
             counts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The three as float64, `counts` being ones (R,) if absent.
 
     Raises:
-      ValueError: shapes that do not fit, or a NaN.
+      InputError: shapes that do not fit, no real numbers, or a NaN.
     """
-    predicted, target = np.asarray(predicted, np.float64), np.asarray(target, np.float64)
+    predicted, target = checked_numbers(predicted, "predicted"), checked_numbers(target, "target")
     if predicted.ndim != 1 or predicted.shape != target.shape:
-        raise ValueError(f"expected two columns (R,) of one length, got {predicted.shape} and {target.shape}; "
+        raise InputError(f"expected two columns (R,) of one length, got {predicted.shape} and {target.shape}; "
                          "give one value per network")
     if np.isnan(predicted).any() or np.isnan(target).any():
-        raise ValueError("expected values without NaN, got some; leave out the networks where one is undefined")
-    counts = np.ones(predicted.shape) if counts is None else np.asarray(counts, np.float64)
-    if counts.shape[-1:] != predicted.shape:
-        raise ValueError(f"expected counts (..., {predicted.size}), got {counts.shape}; make them by "
+        raise InputError("expected values without NaN, got some; leave out the networks where one is undefined")
+    counts = np.ones(predicted.shape) if counts is None else checked_numbers(counts, "counts")
+    if counts.shape[-1:] != predicted.shape or not (counts >= 0).all():
+        raise InputError(f"expected counts (..., {predicted.size}) >= 0, got {counts.shape}; make them by "
                          "margin_jax.statistics.estimates.counts from draws among these networks")
     return predicted, target, counts
 
@@ -88,7 +91,7 @@ def spearman(predicted: np.ndarray, target: np.ndarray, counts: np.ndarray | Non
       fewer than three different networks are drawn.
 
     Raises:
-      ValueError: shapes that do not fit, or a NaN.
+      InputError: shapes that do not fit, no real numbers, or a NaN.
     """
     return partial_spearman(predicted, target, (), counts)
 
@@ -112,7 +115,7 @@ def partial_spearman(predicted: np.ndarray, target: np.ndarray, covariates: Sequ
       column in full, or fewer than K + 3 different networks are drawn (the residuals of fewer always correlate by 1).
 
     Raises:
-      ValueError: shapes that do not fit, or a NaN.
+      InputError: shapes that do not fit, no real numbers, or a NaN.
     """
     return rank_correlation(predicted, target, covariates, counts, len(covariates) + 3)
 
@@ -147,7 +150,7 @@ def kendall(predicted: np.ndarray, target: np.ndarray, counts: np.ndarray | None
       (...,) float64 in [-1, 1], positive where the measure predicts as it claims; NaN where a column is constant.
 
     Raises:
-      ValueError: shapes that do not fit, or a NaN.
+      InputError: shapes that do not fit, no real numbers, or a NaN.
     """
     predicted, target, counts = checked(predicted, target, counts)
     s, t = signs(predicted), signs(target)
@@ -172,7 +175,7 @@ def sign_error(predicted: np.ndarray, target: np.ndarray, counts: np.ndarray | N
       measure, 1 where every pair is the other way round; NaN where `target` is constant.
 
     Raises:
-      ValueError: shapes that do not fit, or a NaN.
+      InputError: shapes that do not fit, no real numbers, or a NaN.
     """
     predicted, target, counts = checked(predicted, target, counts)
     s, t = signs(predicted), signs(target)

@@ -45,13 +45,14 @@ class Gammas(NamedTuple):
     relative: tuple[float, ...] = (0.1, 0.5, 1.0)
 
 
-def log_rhos(params: Any, spectral: jax.Array | None = None) -> dict[str, float]:
+def log_rhos(params: Any, spectral: jax.Array | None = None, batch_stats: Any = None) -> dict[str, float]:
     """ln rho of one network under every norm that it has, in float64.
 
     Args:
       params: parameter pytree.
       spectral: (K,) of `complexity.network_norms`; if finite it adds "operator", the product of the spectral norms
         of the layers as applied, BatchNorm folded.
+      batch_stats: as of `norms.rho_factors`.
 
     Returns:
       By name: "all", "conv" and "batch_norm" of `norms.rho_factors` with Frobenius norms, as far as the parameters have
@@ -60,8 +61,8 @@ def log_rhos(params: Any, spectral: jax.Array | None = None) -> dict[str, float]
     factors = {} if spectral is None or not np.isfinite(spectral).all() else {"operator": spectral}
     for mode in norms.MODES[1:]:
         try:
-            factors[mode] = norms.rho_factors(params, mode)
-        except ValueError:  # no layer of that kind
+            factors[mode] = norms.rho_factors(params, mode, batch_stats=batch_stats)
+        except ValueError:  # no layer of that kind, or none that is known to be
             continue
     with np.errstate(divide="ignore"):
         return {mode: float(np.log(np.asarray(values, np.float64)).sum()) for mode, values in factors.items()}
@@ -125,9 +126,9 @@ def gamma_measures(normalised: np.ndarray, gammas: Gammas, pooled_median: float 
         known = np.isfinite(curve).all()  # the count of NaN margins would be 0
         for gamma in gammas.absolute if unit == "absolute" else gammas.relative:
             with jax.enable_x64(True):
-                readings = _statistics(curve, np.float64(gamma))
+                readings = _statistics(curve, np.float64(gamma)) if known else [math.nan] * len(STATISTICS)
             for statistic, reading in zip(STATISTICS, readings, strict=True):
-                values[f"{statistic.__name__}_{unit}@{gamma:g}"] = float(reading) if known else math.nan
+                values[f"{statistic.__name__}_{unit}@{gamma:g}"] = float(reading)
     return values
 
 
@@ -286,6 +287,6 @@ def compute_measures(trained: Trained, logits: jax.Array, labels: jax.Array, *, 
         initial = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params)
     weights = network_norms(params, initial, batch_stats, tuple(image_shape), geometry)
     if log_rho is None:
-        log_rho = log_rhos(params)[norms.default_mode(params)]
+        log_rho = log_rhos(params, batch_stats=batch_stats)[norms.default_mode(params, batch_stats)]
     return (margin_measures(logits, labels, log_rho, gammas, pooled_median)
             | norm_measures(weights, tenth_percentile(raw_margins(logits, labels))))

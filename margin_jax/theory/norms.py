@@ -12,8 +12,11 @@ Biases and scales enter no norm of weight layers, whatever their rank (Banburski
 without them): attention has biases (heads, dim), Equinox (out, 1, 1), Haiku a scale and an offset (1, 1, 1, C).
 
 A *BatchNorm* layer is a leaf called `scale` together with its sibling `bias` or `offset`, if it has one. Other
-normalisations hold the same two arrays, and only the name of the layer tells them: one called after LayerNorm,
-GroupNorm, InstanceNorm, RMSNorm, WeightNorm or SpectralNorm (`LayerNorm_0`, `layer_norm`, `ln_1`, `gn`) is none.
+normalisations hold the same two arrays. Running statistics tell them apart, where they are given: a BatchNorm has some
+under its own path. Else the name of the layer does: BatchNorm is what is called so (`BatchNorm_0`, `batch_norm`,
+`bn1`), and none what is called after LayerNorm, GroupNorm, InstanceNorm, RMSNorm, WeightNorm or SpectralNorm
+(`LayerNorm_0`, `layer_norm`, `ln_1`, `gn`). In the networks of this package, known by the names of all their layers,
+`norm` and `norm_0` are BatchNorm. Any other name tells nothing, and what needs to know is refused.
 
 For one network of a stack use `jax.vmap(rho)`.
 """
@@ -34,6 +37,11 @@ MODES = ("default", "all", "conv", "batch_norm")
 _BIAS_OR_SCALE = re.compile(r"bias|offset|bias_.*|.*_bias|scale")
 _BESIDE = {"b": "w", "beta": "gamma", "gamma": "beta"}  # names that tell nothing alone: {"a": ..., "b": ...}
 _NOT_BATCH_NORM = re.compile(r"(layer|group|instance|rms|weight|spectral)_?norm|(?<![a-z])(ln|gn)(?![a-z])")
+_BATCH_NORM = re.compile(r"batch_?norm|(?<![a-z])bn(?![a-z])")
+# The leaves of this package's ConvNet and DenseNetBC.
+_CONVNET = re.compile(r"((conv|norm|hidden)_\d+|dense)/(kernel|bias|scale)")
+_DENSENET = re.compile(r"(stem_conv|((block_\d+_layer_\d+_(bottleneck|growth)|transition_\d+)/)?(conv|norm)|dense)/"
+                       r"(kernel|bias|scale)")
 _RANGE = 80  # an entry whose p-th power lies within 2^-80 and 2^80 is as far from overflow as from underflow
 
 
@@ -127,23 +135,59 @@ def layer_norms(params: Any, kind: str = "frobenius", p: float = 2.0) -> dict[st
     return {name: layer_norm(leaf, kind, p) for name, leaf in weight_layers(params).items()}
 
 
-def batch_norm_norms(params: Any) -> dict[str, jax.Array]:
-    """sqrt(||scale||^2 + ||bias||^2) of every BatchNorm layer, by its path; each () float."""
+def _of_this_package(leaves: dict[str, Any]) -> bool:
+    convs, normed = ({name.partition("/")[0].removeprefix(kind) for name in leaves if name.startswith(kind)}
+                     for kind in ("conv_", "norm_"))
+    convnet = convs == normed and all(_CONVNET.fullmatch(name) for name in leaves)
+    return convnet or "stem_conv/kernel" in leaves and all(_DENSENET.fullmatch(name) for name in leaves)
+
+
+def _batch_norm_scales(leaves: dict[str, Any], batch_stats: Any) -> list[str]:
+    """The paths of the scales that belong to BatchNorm; InputError where nothing tells."""
+    scales = [name for name in leaves if name.rpartition("/")[2] == "scale"]
+    if batch_stats is not None:
+        running = list(_leaves(batch_stats))
+        found = [name for name in scales if any(path.startswith(name.removesuffix("scale")) for path in running)]
+        if running and not found:
+            raise InputError(f"expected batch_stats with the running statistics of the layers of these parameters, got "
+                             f"{running[0]!r} beside the scales {scales}; of Flax give variables['batch_stats']")
+        return found
+    found, ours = [], _of_this_package(leaves)
+    for name in scales:
+        layer = name.rpartition("/")[0].rpartition("/")[2].lower()
+        if _NOT_BATCH_NORM.search(layer):
+            continue
+        if not (ours or _BATCH_NORM.search(layer)):
+            raise InputError(f"{name!r} may be the scale of BatchNorm or of another normalisation, which the name of "
+                             "the layer does not tell; give the running statistics, "
+                             "batch_stats=variables['batch_stats'], or {} without any, or else a mode that needs none, "
+                             "mode='all' or 'conv'")
+        found.append(name)
+    return found
+
+
+def batch_norm_norms(params: Any, batch_stats: Any = None) -> dict[str, jax.Array]:
+    """sqrt(||scale||^2 + ||bias||^2) of every BatchNorm layer, by its path; each () float.
+
+    Arguments and errors as in `rho_factors`.
+    """
     leaves, by_layer = _leaves(params), {}
-    for name, scale in leaves.items():
-        layer, _, last = name.rpartition("/")
-        if last == "scale" and not _NOT_BATCH_NORM.search(layer.rpartition("/")[2].lower()):
-            bias = _sibling(leaves, name, ("bias", "offset"))
-            by_layer[layer] = _scaled_norm([scale, jnp.zeros_like(scale) if bias is None else bias], 2)
+    for name in _batch_norm_scales(leaves, batch_stats):
+        scale, bias = leaves[name], _sibling(leaves, name, ("bias", "offset"))
+        by_layer[name.rpartition("/")[0]] = _scaled_norm([scale, jnp.zeros_like(scale) if bias is None else bias], 2)
     return by_layer
 
 
-def default_mode(params: Any) -> str:
-    """The mode of rho used when none is named: "batch_norm" if there are BatchNorm layers, else "all"."""
-    return "batch_norm" if batch_norm_norms(params) else "all"
+def default_mode(params: Any, batch_stats: Any = None) -> str:
+    """The mode of rho used when none is named: "batch_norm" if there are BatchNorm layers, else "all".
+
+    Arguments and errors as in `rho_factors`.
+    """
+    return "batch_norm" if _batch_norm_scales(_leaves(params), batch_stats) else "all"
 
 
-def rho_factors(params: Any, mode: str = "default", kind: str = "frobenius", p: float = 2.0) -> jax.Array:
+def rho_factors(params: Any, mode: str = "default", kind: str = "frobenius", p: float = 2.0,
+                batch_stats: Any = None) -> jax.Array:
     """The factors whose product is rho.
 
     Deep networks overflow float32 in the product, so that whoever records rho multiplies these in float64, or takes
@@ -156,15 +200,18 @@ def rho_factors(params: Any, mode: str = "default", kind: str = "frobenius", p: 
         sqrt(||scale||^2 + ||bias||^2) times the dense layers (section 3); "default", see `default_mode`.
       kind: see `layer_norm`; BatchNorm layers always take the L2 norm.
       p: see `layer_norm`.
+      batch_stats: running statistics, of Flax the collection `batch_stats`, {} of a network without any. They tell
+        which layers are BatchNorm in the modes "batch_norm" and "default"; names do if absent, see the module.
 
     Returns:
       (K,) float, at least float32, in the order of the pytree.
 
     Raises:
-      InputError: unknown mode, a leaf that is no array, or no layer of the kind that the mode needs.
+      InputError: unknown mode, a leaf that is no array, no layer of the kind that the mode needs, or one of which
+        nothing tells whether it is BatchNorm.
     """
     if mode == "default":
-        mode = default_mode(params)
+        mode = default_mode(params, batch_stats)
     if mode not in MODES:
         raise InputError(f"expected a mode of rho of {MODES}, got {mode!r}")
     ranks = {name: leaf.ndim for name, leaf in weight_layers(params).items()}
@@ -174,7 +221,7 @@ def rho_factors(params: Any, mode: str = "default", kind: str = "frobenius", p: 
     elif mode == "conv":
         factors = [norm for name, norm in norms.items() if ranks[name] >= 3]
     else:
-        scales = list(batch_norm_norms(params).values())
+        scales = list(batch_norm_norms(params, batch_stats).values())
         factors = scales + [norm for name, norm in norms.items() if ranks[name] == 2] if scales else []
     if not factors:
         raise InputError(f"rho in mode {mode!r} needs layers that these parameters do not have; "
@@ -182,26 +229,28 @@ def rho_factors(params: Any, mode: str = "default", kind: str = "frobenius", p: 
     return jnp.stack(factors)
 
 
-def rho(params: Any, mode: str = "default", kind: str = "frobenius", p: float = 2.0) -> jax.Array:
+def rho(params: Any, mode: str = "default", kind: str = "frobenius", p: float = 2.0,
+        batch_stats: Any = None) -> jax.Array:
     """The product of layer norms, rho = prod_k rho_k; () float. Arguments and errors as in `rho_factors`.
 
     In float32 it is infinite for a network of some 50 layers with norms of 10; `log_rho` is not.
     """
-    return jnp.prod(rho_factors(params, mode, kind, p))
+    return jnp.prod(rho_factors(params, mode, kind, p, batch_stats))
 
 
-def log_rho(params: Any, mode: str = "default", kind: str = "frobenius", p: float = 2.0) -> jax.Array:
+def log_rho(params: Any, mode: str = "default", kind: str = "frobenius", p: float = 2.0,
+            batch_stats: Any = None) -> jax.Array:
     """ln rho = sum_k ln rho_k, for networks so deep that their rho leaves the range of floats.
 
     `distribution.normalised_margins(values, log_rho=...)` divides by it.
 
     Args:
-      params, mode, kind, p: as in `rho_factors`, with its errors.
+      params, mode, kind, p, batch_stats: as in `rho_factors`, with its errors.
 
     Returns:
       () float; -inf where a layer is 0.
     """
-    return jnp.sum(jnp.log(rho_factors(params, mode, kind, p)))
+    return jnp.sum(jnp.log(rho_factors(params, mode, kind, p, batch_stats)))
 
 
 def normalised_params(params: Any, kind: str = "frobenius", p: float = 2.0) -> Any:

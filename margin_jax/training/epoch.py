@@ -21,7 +21,7 @@ from margin_jax.models.network import BatchStats, Network, Params
 from margin_jax.parallel import ROWS, compile_on, share_of, total
 from margin_jax.theory.checks import checked_labels, checked_logits
 from margin_jax.theory.margins import margins
-from margin_jax.training.state import EpochStats, Examples, TrainState, training_rows
+from margin_jax.training.state import NOT_SEEN, EpochStats, Examples, TrainState, training_rows
 
 
 class Plan(NamedTuple):
@@ -205,11 +205,11 @@ def _of_all_devices(stats: EpochStats, mesh: Mesh | None) -> EpochStats:
 
 
 def _by_id(stats: EpochStats, order: jax.Array, kept: jax.Array) -> EpochStats:
-    """Margins by position in `order` as margins by id, NaN where removed; and the errors among them."""
+    """Margins by position in `order` as margins by id, NOT_SEEN where removed; and the errors among them."""
     count = order.shape[0]
     margins = stats.margins[:count]
     visited = jnp.arange(count) < kept
-    by_id = jnp.full(count, jnp.nan, jnp.float32).at[jnp.where(visited, order, count)].set(margins, mode="drop")
+    by_id = jnp.full(count, NOT_SEEN, jnp.float32).at[jnp.where(visited, order, count)].set(margins, mode="drop")
     return stats._replace(margins=by_id, errors=jnp.sum(visited & ~(margins > 0), dtype=jnp.int32))
 
 

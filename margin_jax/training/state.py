@@ -3,6 +3,7 @@
 The state includes that of an optimiser from optax, whose learning rate is data, not code: changing it compiles nothing.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -50,6 +51,10 @@ class TrainState(NamedTuple):
     epoch: jax.Array
 
 
+# Stands for the margin of a row that no step has read. Not NaN, which `--debug` would take for a fault.
+NOT_SEEN = -math.inf
+
+
 class EpochStats(NamedTuple):
     """What the steps of one epoch saw, each before its own update.
 
@@ -59,7 +64,7 @@ class EpochStats(NamedTuple):
       steps: () int32.
       bad_step: () int32, the first step, counted from 0, whose loss was not finite, or the last one if it left
         parameters that are not; -1 if all is well.
-      margins: (N,) float32, raw margins by id; NaN in rows that were not visited.
+      margins: (N,) float32, raw margins by id; `NOT_SEEN` in rows that were not visited.
     """
 
     loss: jax.Array

@@ -1,12 +1,15 @@
 """The grid: every cell as if alone, in both scopes, restartable, failures kept."""
 
+import contextlib
 import math
+import signal
 
 import numpy as np
 import pytest
 from helpers.interruptions import SEPARATED, dying_in_turn, same_tables
 from helpers.runs import run_config
 
+from margin_jax import signals
 from margin_jax.errors import InputError
 from margin_jax.experiments import grid
 from margin_jax.experiments.compress import compress
@@ -99,6 +102,43 @@ def test_a_whole_run_killed_midway_ends_equal(data, whole, tmp_path, monkeypatch
     dying_in_turn([(grid.ManyRun, "save", 3)], monkeypatch, lambda: compress(config, tmp_path / "run"))
     compress(config, tmp_path / "run")
     same_tables(whole, tmp_path / "run")
+
+
+class Shown:
+    """A reporter that notes every epoch after a removal, and stands for a signal in one of them."""
+
+    def __init__(self, epochs, at, *_):
+        self.epochs, self.at = epochs, at
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def show(self, epoch, fields):
+        self.epochs.append((*fields.values(), epoch))
+        if len(self.epochs) == self.at:
+            signals._watch.number = signal.SIGTERM
+
+
+@pytest.mark.parametrize("scope", ["after", "whole_run"])
+def test_a_grid_stopped_by_signals_repeats_no_epoch(data, tmp_path, monkeypatch, scope):
+    """In the middle of a rule, at the end of one, in a fresh network, and, of a whole run, in the control "full"."""
+    changes = {"compress__grid_scope": scope, "compress__grid_learning_rates": (0.02, 0.01)}
+    config = run_config(data, **(WHOLE | changes))
+    monkeypatch.setattr(signals._watch, "number", 0)  # and so again after the test
+    seen, whole = [], []
+    for at in (1, 2, 4, 7, 0):
+        monkeypatch.setattr(grid, "Reporter", lambda *_, at=at: Shown(seen, at))
+        with contextlib.nullcontext() if not at else pytest.raises(signals.Interrupted, match="same command goes on"):
+            compress(config, tmp_path / "stopped")
+        signals._watch.number = 0
+        assert len(seen) == at or not at
+    monkeypatch.setattr(grid, "Reporter", lambda *_: Shown(whole, 0))
+    compress(config, tmp_path / "whole")
+    assert seen == whole and len(seen) == len(set(seen)) > 7
+    same_tables(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_a_grid_of_several_counts_is_refused(data, tmp_path):

@@ -1,4 +1,4 @@
-"""What the tests of compressions share: a config, its tables, and a process that dies."""
+"""What the tests of compressions and interruptions share: a config, its results, and a process that dies."""
 
 import re
 
@@ -37,6 +37,24 @@ def last_checkpoint(path):
 def params_of(path):
     """The last parameters of a run folder."""
     return last_checkpoint(path)["state"]["params"]
+
+
+def results(folder):
+    """Everything that a work folder says, by file, without wall times, the revision and bytes of containers."""
+    contents = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix == ".npz" and "checkpoints" not in name:
+            with np.load(path) as arrays:
+                contents[name] = {key: arrays[key].tobytes() for key in arrays.files}
+        elif path.suffix == ".csv":
+            lines = path.read_text().splitlines()
+            columns = lines[0].split(",")
+            contents[name] = [[cell for column, cell in zip(columns, line.split(","), strict=True)
+                               if column != "seconds"] for line in lines]
+        elif path.suffix == ".md" or path.name == "kept_ids.json":
+            contents[name] = path.read_text()
+    return contents
 
 
 class Killed(Exception):

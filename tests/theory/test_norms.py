@@ -4,10 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from helpers.networks import small_network
 
+from margin_jax.config import default_config
 from margin_jax.errors import InputError
+from margin_jax.models.network import make_network
 from margin_jax.theory import deletion, distribution, norms
+from margin_jax.theory.measures import log_rhos
 
 
 def params_of(**kwargs):
@@ -81,7 +85,7 @@ def test_norms_of_half_precision_are_taken_in_float32(dtype, kind):
         found = norms.layer_norm(weight, kind)
         assert found.dtype == jnp.float32
         np.testing.assert_allclose(found, 300 * float(weight[0, 0]), rtol=1e-4)  # 0.03 and 300
-    tree = {"norm": {"scale": jnp.ones(90_000, dtype), "bias": jnp.zeros(90_000, dtype)},
+    tree = {"bn": {"scale": jnp.ones(90_000, dtype), "bias": jnp.zeros(90_000, dtype)},
             "w": jnp.ones((300, 300), dtype)}
     np.testing.assert_allclose(norms.rho(tree), 300 * 300, rtol=1e-5)
 
@@ -164,10 +168,59 @@ def test_other_normalisations_do_not_select_the_mode_batch_norm(name):
         norms.rho(tree, "batch_norm")
 
 
-@pytest.mark.parametrize("name", ["BatchNorm_0", "batch_norm", "norm_0", "bn1", "alnitak"])
-def test_any_other_scale_is_a_batch_norm(name):
+@pytest.mark.parametrize("name", ["BatchNorm_0", "batch_norm", "bn1", "encoder_bn"])
+def test_a_batch_norm_is_known_by_its_name(name):
     tree = {name: {"scale": jnp.full(4, 3.0), "bias": jnp.full(4, 4.0)}, "dense": {"kernel": 2 * jnp.ones((2, 2))}}
     assert norms.default_mode(tree) == "batch_norm" and norms.rho(tree) == 40
+
+
+@pytest.mark.parametrize("name", ["norm", "norm_0", "alnitak", "abnormal"])
+@pytest.mark.parametrize("mode", ["default", "batch_norm"])
+def test_a_neutral_name_tells_nothing(name, mode):
+    tree = {"block": {name: {"scale": jnp.full(4, 3.0), "bias": jnp.full(4, 4.0)}},
+            "dense": {"kernel": 2 * jnp.ones((2, 2))}}
+    for fn in (norms.rho, norms.log_rho, norms.rho_factors):
+        with pytest.raises(InputError, match=f"'block/{name}/scale' may be .* give .*batch_stats.* mode='all'"):
+            fn(tree, mode)
+    assert norms.rho(tree, "all") == 4
+    running = {"block": {name: {"mean": jnp.zeros(4), "var": jnp.ones(4)}}}
+    assert norms.rho(tree, mode, batch_stats=running) == 40
+    with pytest.raises(InputError, match="got 'batch_stats/block"):
+        norms.rho(tree, mode, batch_stats={"batch_stats": running})
+    assert norms.default_mode(tree, {}) == "all" and norms.rho(tree, batch_stats={}) == 4
+    assert "batch_norm" not in log_rhos(tree)
+    np.testing.assert_allclose(log_rhos(tree, batch_stats=running)["batch_norm"], np.log(40))
+
+
+class OwnModule(nn.Module):
+    """A LayerNorm and a BatchNorm under names that tell nothing."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(4, name="first")(x)
+        x = nn.LayerNorm(name="norm")(x)
+        x = nn.BatchNorm(use_running_average=True, name="other")(x)
+        return nn.Dense(3, name="last")(x)
+
+
+def test_running_statistics_tell_flax_layers_apart():
+    variables = OwnModule().init(jax.random.key(0), jnp.ones((2, 5)))
+    params = variables["params"]
+    dense = np.linalg.norm(params["first"]["kernel"]) * np.linalg.norm(params["last"]["kernel"])
+    with pytest.raises(InputError, match="'norm/scale'"):
+        norms.rho(params)
+    # BatchNorm begins with scale 1 and bias 0: sqrt(4) for four channels.
+    np.testing.assert_allclose(norms.rho(params, batch_stats=variables["batch_stats"]), 2 * dense, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["convnet", "densenet"])
+def test_the_networks_of_the_package_need_no_running_statistics(name):
+    model = default_config().model
+    model.update({"name": name, "batch_norm": True, "widths": (4,), "blocks": (1, 1)})
+    params, batch_stats = make_network(model, 3, "cpu").init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    found = norms.batch_norm_norms(params)
+    assert len(found) == len(jax.tree.leaves(batch_stats)) // 2
+    assert found == norms.batch_norm_norms(params, batch_stats)
 
 
 def test_leaves_that_are_no_arrays_are_named():
