@@ -1,0 +1,125 @@
+"""SIGKILL at random moments and before random file events; the same command ends as if nothing had been.
+
+KILLS=N is how many there are for each command, 2 by default; KILL_COMMANDS=all, or names separated by commas, which
+commands, by default `train`; KILL_TABLE=FILE writes what became of them as a Markdown table.
+"""
+
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from helpers.interruptions import results
+
+from margin_jax.run_folder.check import check
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KILLS = int(os.environ.get("KILLS", "2"))
+PER_CYCLE = 3  # kills of one folder before it is left to end
+KILLED = -9
+COMMANDS = {
+    "train": ("train.py", "--config.compress.keep=6", "--config.record.collapse_every=3",
+              "--config.record.margins_every=2"),
+    "immediate": ("compress.py", "--config.compress.keeps=(6,3)",
+                  "--config.compress.controls=('frozen','random','full','scratch')"),
+    "continuous": ("compress.py", "--config.compress.mode=continuous", "--config.compress.keeps=(10,4)",
+                   "--config.compress.schedule=((20,10),(4,4))", "--config.compress.controls=('random','scratch')"),
+    "grid": ("compress.py", "--config.compress.mode=grid", "--config.compress.keep=6", "--config.compress.seeds=(0,1)",
+             "--config.compress.grid_learning_rates=(0.02,0.01)", "--config.compress.grid_batch_sizes=(7,3)"),
+    "whole_run": ("compress.py", "--config.compress.mode=grid", "--config.compress.keep=6",
+                  "--config.compress.grid_scope=whole_run", "--config.compress.grid_learning_rates=(0.02,0.01)",
+                  "--config.compress.grid_batch_sizes=(7,3)"),
+    "sweep": ("sweep.py", "--config.sweep.networks=4", "--config.sweep.chunk=2", "--config.sweep.init_stds=()",
+              "--config.sweep.resamples=20"),
+    "stability": ("stability.py", "--config.stability.trials=4", "--config.stability.chunk=2",
+                  "--config.stability.epochs=2", "--config.stability.deletions=(1,)"),
+}
+CHOSEN = os.environ.get("KILL_COMMANDS", "train")
+
+
+class Server:
+    """Runs commands one by one in forks of one process, see forks.py."""
+
+    def __init__(self, home):
+        self._home, self._count = home, 0
+        self._process = subprocess.Popen([sys.executable, str(ROOT / "tests" / "harness" / "forks.py")], cwd=ROOT,
+                                         text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)})
+
+    def run(self, command, folder, kill_before=None, kill_after=None):
+        """Exit status, -9 where killed; seconds; number of file events; what was printed."""
+        self._count += 1
+        log, events = (self._home / f"{self._count}.{kind}" for kind in ("log", "events"))
+        script, *arguments = command
+        request = {"argv": [str(ROOT / "launch" / script), *arguments, f"--workdir={folder}"], "folder": str(folder),
+                   "kill_before": kill_before, "kill_after": kill_after, "events": str(events), "log": str(log)}
+        begun = time.monotonic()
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        status = int(self._process.stdout.readline())
+        return status, time.monotonic() - begun, events.stat().st_size, log.read_text()
+
+    def close(self):
+        self._process.stdin.close()
+        assert self._process.wait(timeout=60) == 0
+        self._process.stdout.close()
+
+
+@pytest.fixture(name="server", scope="module")
+def _server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
+
+
+def command_of(name, data):
+    script, *arguments = COMMANDS[name]
+    return [script, "--config=configs/quickstart.py", "--config.data.name=npz", f"--config.data.dir={data}",
+            "--config.epochs=30", "--config.stop.smallest=5", "--config.model.widths=(4,)", "--config.batch_size=7",
+            "--config.optimizer.learning_rate=0.02", "--config.compress.epochs=2", "--config.compress.keep=0",
+            "--config.checkpoint_seconds=0", "--config.log_every_seconds=1e9", *arguments,
+            *([] if name == "train" and "KILLS" in os.environ else ["--nofigures"])]
+
+
+def drawn(folder):
+    return sorted(path.relative_to(folder) for path in folder.rglob("figures/*"))
+
+
+def moment(random, events, duration):
+    """When to kill, as `Server.run` takes it."""
+    if random.integers(2):
+        return {"kill_before": int(random.integers(events))}
+    return {"kill_after": float(random.uniform(0, duration))}
+
+
+@pytest.mark.parametrize("name", COMMANDS if CHOSEN == "all" else CHOSEN.split(","))
+def test_a_killed_command_ends_as_if_nothing_had_been(server, data, tmp_path, name):
+    """Killed up to PER_CYCLE times in one folder, then left to end; with KILLS, `train` draws its figures too."""
+    command, random, table = command_of(name, data), np.random.default_rng(list(name.encode())), Counter()
+    status, duration, events, log = server.run(command, tmp_path / "whole")
+    assert status == 0, log
+    whole = results(tmp_path / "whole")
+    assert len(whole) > 1
+    for cycle in itertools.count():
+        if table.total() >= KILLS:
+            break
+        folder, done, status = tmp_path / str(cycle), [], KILLED
+        while status == KILLED:
+            over = (folder / "summary.json").is_file()
+            left_alone = len(done) == PER_CYCLE or table.total() >= KILLS
+            when = {} if left_alone else moment(random, events, duration)
+            status, *_, log = server.run(command, folder, **when)
+            done.append(when)
+            table.update([*when] if status == KILLED else [])
+        assert status == 0 or over and status == 2, (done, log)  # 2: over, and nothing was left to draw
+        assert results(folder) == whole and drawn(folder) == drawn(tmp_path / "whole"), done
+        assert all(finding.good for finding in check(folder)), done
+    if "KILL_TABLE" in os.environ:
+        with open(os.environ["KILL_TABLE"], "a", encoding="utf-8") as file:
+            counts = " | ".join(str(table[kind]) for kind in ("kill_after", "kill_before"))
+            file.write(f"| {name} | {counts} | {events} | 0 |\n")
