@@ -54,9 +54,9 @@ def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
 def _el2n(logits: jax.Array, label: jax.Array) -> jax.Array:
     # With e = 1 - p_y the norm is e sqrt(1 + sum_{j != y} (p_j / e)^2): no difference that cancels, no tiny square.
     gaps, others = _gaps(logits, label)
-    # Differences of logits beyond half of the largest float overflow; the shares of the others do not need y's.
-    overflow = jnp.any(jnp.isinf(gaps)) & jnp.all(jnp.isfinite(logits))
-    shares = jax.nn.softmax(jnp.where(overflow, logits, gaps), where=others)
+    # The shares of the others do not need y's logit, beside which theirs are rounded away where it is far below.
+    finite = jnp.where(jnp.all(jnp.isfinite(logits)), logits, jnp.nan)
+    shares = jax.nn.softmax(finite, where=others)
     return jax.nn.sigmoid(jax.nn.logsumexp(gaps, where=others)) * jnp.sqrt(1 + jnp.sum(jnp.square(shares)))
 
 

@@ -51,6 +51,13 @@ def test_el2n_and_cross_entropy_stay_exact_however_confident_the_network():
     np.testing.assert_allclose(slope, np.stack([-error, error], 1), rtol=2e-5)
 
 
+def test_el2n_far_below_the_others_is_that_of_their_shares():
+    """A logit of -3e8 has no digits left for the difference of 1 between the two others."""
+    shares = np.exp([0.0, 1.0]) / np.exp([0.0, 1.0]).sum()
+    np.testing.assert_allclose(el2n(jnp.array([[0.0, -3e8, 1.0]]), jnp.array([1])), np.sqrt(1 + np.sum(shares**2)),
+                               rtol=1e-6)
+
+
 def test_el2n_of_a_label_out_of_range_is_nan_and_wrong_shapes_are_refused():
     assert jnp.isnan(el2n(jnp.ones((3, 3)), jnp.array([-1, 3, 9]))).all()
     for shape in ((2, 1), (2,), (2, 3, 4)):
