@@ -111,12 +111,12 @@ def test_a_held_lock_is_told_as_another_process_and_knows_its_folder(tmp_path):
     held = lock.acquire(folder / ".lock", 0.0)
     with pytest.raises(InputError, match="another process is running"):
         lock.acquire(folder / ".lock", 0.0)
-    held.check()
+    lock.check_place(folder)
     folder.rename(tmp_path / "moved")
     with pytest.raises(FileNotFoundError):
-        held.check()
+        lock.check_place(folder)
     folder.mkdir()
     (folder / ".lock").touch()
     with pytest.raises(FileNotFoundError):  # another one of the same name
-        held.check()
+        lock.check_place(folder)
     held.release()
