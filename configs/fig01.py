@@ -19,13 +19,14 @@ from margin_jax.config import default_config
 
 
 def get_config() -> ConfigDict:
-    """CIFAR-2, ConvNet without BatchNorm; three seeds, each with natural and with uniformly random labels."""
+    """CIFAR-2, ConvNet without BatchNorm; five seeds, each with natural and with its own uniformly random labels."""
     config = default_config()
     config.data.name = "cifar2"
     config.epochs = 600  # random labels take several times as long as natural ones, which rest once they have converged
     config.stop.rule = "convergence"
     config.record.every = 5
-    config.sweep.networks = 6
+    config.sweep.networks = 10
     config.sweep.init_stds = ()
     config.sweep.random_fractions = (0.0, 1.0)
+    config.sweep.label_draws = "by_seed"
     return config

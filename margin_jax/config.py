@@ -148,6 +148,7 @@ def _sweep() -> dict[str, Any]:
         "learning_rates": (),  # () is `optimizer.learning_rate` alone
         "weight_decays": (),  # () is `optimizer.weight_decay` alone
         "random_fractions": (),  # () is `data.random_fraction` alone
+        "label_draws": "shared",  # draw `data.random_seed` of random labels for all; "by_seed": one for each seed
         "batch_norms": (),  # such as (True, False), networks with and without BatchNorm; () is `model.batch_norm` alone
         "train_loss": 0.0,  # networks are also compared where their loss first is at most this; 0: not
         "chunk": 0,  # networks trained at once by a process; 0: as many as fit its devices' memory

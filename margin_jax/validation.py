@@ -53,13 +53,14 @@ def _texts(values: Any) -> bool:
 
 MODES = ("immediate", "continuous", "grid")
 CONTROLS = ("frozen", "random", "largest", "balanced", "scratch", "full")
+LABEL_DRAWS = ("shared", "by_seed")
 CHOICES = {
     "data.name": DATA_NAMES, "model.name": MODEL_NAMES, "model.init": INITS, "model.conv": CONVOLUTIONS,
     "model.padding": PADDINGS, "data.scaling": SCALINGS,
     "optimizer.name": OPTIMIZERS, "stop.rule": ("epochs", "separation", "convergence"),
     "compress.rule": selection.RULES, "compress.mode": MODES, "compress.optimizer": ("", *OPTIMIZERS),
     "compress.batch_norm": BATCH_NORM, "compress.grid_scope": ("after", "whole_run"),
-    "rho.mode": norms.MODES, "rho.norm": norms.KINDS,
+    "rho.mode": norms.MODES, "rho.norm": norms.KINDS, "sweep.label_draws": LABEL_DRAWS,
 }
 SEVERAL = {"stability.choices": replace_one.CHOICES,
            "compress.controls": CONTROLS, "compress.grid_optimizers": OPTIMIZERS, "compress.optimizers": OPTIMIZERS}

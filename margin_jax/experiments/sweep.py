@@ -124,6 +124,11 @@ def chunks_of(workdir: pathlib.Path, members: list[Member], size: int) -> list[C
     return [Chunk(workdir / "chunks" / f"{number:03d}", part) for number, part in enumerate(parts)]
 
 
+def label_draw(section: Any) -> tuple[float, int]:
+    """Share and seed of the random labels of the section `data`; natural labels are one draw, whatever the seed."""
+    return (section.random_fraction, section.random_seed) if section.random_fraction else (0.0, 0)
+
+
 class InitialStates:
     """What each network starts from: initial weights, settings, labels."""
 
@@ -131,7 +136,7 @@ class InitialStates:
         """Takes the data, whatever their labels, and the optimiser of all networks."""
         self._dataset, self._optimizer = dataset, optimizer
         self._networks: dict[str, Network] = {}
-        self._splits: dict[float, Split] = {}
+        self._splits: dict[tuple[float, int], Split] = {}
 
     def state(self, config: Any) -> TrainState:
         """The untrained network of a member's config, in host memory."""
@@ -145,12 +150,11 @@ class InitialStates:
 
     def split(self, config: Any) -> Split:
         """The training set with the labels of a member's config."""
-        fraction, train = config.data.random_fraction, self._dataset.train
-        if fraction not in self._splits:
+        draw, train = label_draw(config.data), self._dataset.train
+        if draw not in self._splits:
             clean = dataclasses.replace(train, labels=train.true_labels)
-            self._splits[fraction] = clean if not fraction else randomise_labels(
-                clean, fraction, config.data.random_seed, len(self._dataset.class_names))
-        return self._splits[fraction]
+            self._splits[draw] = randomise_labels(clean, *draw, len(self._dataset.class_names)) if draw[0] else clean
+        return self._splits[draw]
 
 
 def train_chunk(config: Any, chunk: Chunk, architecture: Architecture, starts: InitialStates, workdir: pathlib.Path,
@@ -280,14 +284,14 @@ def _wait_for(chunks: list[Chunk], place: lock.Place) -> None:
 def _describe_member(description: dict[str, Any], dataset: Dataset,
                      starts: InitialStates) -> Callable[[Any], dict[str, Any]]:
     """Gives what the config.json of a network's config is to hold: that of a run which trains it alone."""
-    digests: dict[float, str] = {}
+    digests: dict[tuple[float, int], str] = {}
 
     def described(config: Any) -> dict[str, Any]:
-        fraction = config.data.random_fraction
-        if fraction not in digests:
-            digests[fraction] = digest(dataclasses.replace(dataset, train=starts.split(config)))
+        draw = label_draw(config.data)
+        if draw not in digests:
+            digests[draw] = digest(dataclasses.replace(dataset, train=starts.split(config)))
         return description | {"job": "train", "config": config.to_dict(),
-                              "data": description["data"] | {"digest": digests[fraction]}}
+                              "data": description["data"] | {"digest": digests[draw]}}
 
     return described
 

@@ -82,6 +82,8 @@ def member_config(config: Any, member: Member) -> Any:
     alone.seed, alone.optimizer.learning_rate = member.seed, member.learning_rate
     alone.optimizer.weight_decay = member.weight_decay
     alone.data.random_fraction, alone.model.batch_norm = member.random_fraction, member.batch_norm
+    if config.sweep.label_draws == "by_seed":
+        alone.data.random_seed += member.seed - config.seed
     if member.init_std is not None:
         alone.model.init, alone.model.init_std = "normal", member.init_std
     return alone

@@ -205,6 +205,21 @@ def test_labels_weight_decay_and_architecture_are_each_network_s_own(data, tmp_p
     assert columns.read_table(tmp_path / "sweep", "audit.csv", required=False)["measure"].size == 0
 
 
+def test_every_seed_may_have_a_draw_of_random_labels(data, tmp_path):
+    config = run_config(data, **(SWEEP | {"sweep__networks": 4, "sweep__random_fractions": (0.0, 1.0), "epochs": 1,
+                                          "sweep__label_draws": "by_seed", "stop__rule": "epochs"}))
+    sweep(config, tmp_path / "sweep")
+    natural, random, natural_next, random_next = (margins_of(tmp_path / "sweep", member).labels
+                                                  for member in members(config))
+    np.testing.assert_array_equal(natural, natural_next)
+    assert (random != random_next).any()
+    train(member_config(config, members(config)[3]), tmp_path / "alone")
+    np.testing.assert_array_equal(random_next, records.read_margins(tmp_path / "alone").labels)
+    digests = [records.read_json(tmp_path / "sweep" / "networks" / f"{number:03d}", "config.json")["data"]["digest"]
+               for number in range(4)]
+    assert len(set(digests)) == 3 and digests[0] == digests[2]
+
+
 def test_kinds_of_networks_are_not_ranked_against_one_another():
     rows = [{"train_error": 0.0, "random_fraction": 0.0, "batch_norm": number % 2} for number in range(6)]
     found = sweep_results._judge(default_config(), "end", Compared(rows, np.ones((6, 3)), np.arange(3)), ())

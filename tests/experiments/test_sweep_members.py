@@ -40,6 +40,15 @@ def test_other_settings_share_initial_weights():
     assert own.sweep == default_config().sweep and config.optimizer.learning_rate == 0.01
 
 
+@pytest.mark.parametrize(("draws", "expected"), [("shared", {7}), ("by_seed", {7, 8, 9})])
+def test_random_labels_are_one_draw_or_one_for_each_seed(draws, expected):
+    config = config_of(networks=6, init_stds=(), random_fractions=(0.0, 1.0), label_draws=draws)
+    config.seed, config.data.random_seed = 3, 7
+    alone = [member_config(config, member) for member in members(config)]
+    assert {own.data.random_seed for own in alone} == expected
+    assert all(own.data.random_seed == 7 + (own.seed - 3) * (draws == "by_seed") for own in alone)
+
+
 @pytest.mark.parametrize("kinds", [(True, False), (False, True), (True,)])
 def test_architectures_follow_one_another_and_share_seeds(kinds):
     config = config_of(networks=6 * len(kinds), init_stds=(), weight_decays=(0.0, 0.1), batch_norms=kinds)
