@@ -6,11 +6,10 @@ import json
 import math
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from helpers.commands import launch
 
 from margin_jax.config import default_config, flatten
 from margin_jax.errors import InputError
@@ -143,18 +142,13 @@ def test_infinity_is_found_again_in_a_run_folder_also_where_it_was_null(tmp_path
     assert difference(stored["config"], config) == []
 
 
-def run_script(*arguments):
-    return subprocess.run([sys.executable, "launch/train.py", "--config=configs/quickstart.py", *arguments],
-                          capture_output=True, text=True, timeout=100, cwd=pathlib.Path(__file__).parent.parent)
-
-
 @pytest.mark.parametrize("overrides, message", [
     (["--config.gamma.absolute=0.5", "--config.gamma.absolute=(0.7,)"],
      "--config.gamma.absolute is given more than once; write all of its values at once"),
     (["--config.epochs=3", "--config.epochs=4", "--config.devices=20000"], "devices should be at most 256, got 20000"),
 ])
 def test_a_mistake_on_the_command_line_leaves_nothing_and_no_traceback(tmp_path, overrides, message):
-    done = run_script(f"--workdir={tmp_path / 'run'}", *overrides)
+    done = launch("train.py", "--config=configs/quickstart.py", f"--workdir={tmp_path / 'run'}", *overrides)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -1,18 +1,16 @@
 """A disk that gives no more in the middle of a run: one line, the last state whole, and the run ends as ever."""
 
+import functools
 import os
-import pathlib
 import resource
 import shutil
 import subprocess
-import sys
 
 import pytest
+from helpers.commands import Command, launch
 from helpers.runs import write_npz
 
 from margin_jax.run_folder import read
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(name="job", scope="module")
@@ -23,22 +21,17 @@ def _job(tmp_path_factory):
     job = ["--config=configs/quickstart.py", "--config.data.name=npz", f"--config.data.dir={folder / 'own.npz'}",
            "--config.epochs=60", "--config.stop.rule=epochs", "--config.compress.keep=0", "--config.model.widths=(4,)",
            "--config.checkpoint_seconds=0.5", "--config.batch_size=50", "--config.log_every_seconds=0", "--nofigures"]
-    assert launch(job, folder / "whole").returncode == 0
+    assert train(job, folder / "whole").returncode == 0
     return job, folder / "whole"
 
 
-def command(job, path):
-    return [sys.executable, str(ROOT / "launch" / "train.py"), *job, f"--workdir={path}"]
-
-
-def launch(job, path, **options):
-    return subprocess.run(command(job, path), cwd=ROOT, text=True, capture_output=True, check=False,
-                          env=os.environ | {"JAX_PLATFORMS": "cpu"}, **options)
+def train(job, path, first=None):
+    return launch("train.py", *job, f"--workdir={path}", first=first)
 
 
 def ends_equal(job, path):
     job, whole = job
-    done = launch(job, path)
+    done = train(job, path)
     assert done.returncode == 0, done.stderr
     for name, column in read.read_metrics(whole).items():
         if name != "seconds":
@@ -54,12 +47,8 @@ def explained(done, words):
 def test_a_limit_of_file_sizes(job, tmp_path):
     """Met inside a row of margins.partial: 40 rows of 301 numbers and a half."""
     limit = 40 * 4 * 301 + 600
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # children have it too
-    try:
-        done = launch(job[0], tmp_path / "run")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    done = train(job[0], tmp_path / "run", functools.partial(
+        resource.setrlimit, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)))
     explained(done, f"{tmp_path / 'run'}: File too large")
     ends_equal(job, tmp_path / "run")
 
@@ -71,7 +60,7 @@ def test_a_full_disk(job, tmp_path):
                                                        capture_output=True, check=False).returncode:
         pytest.skip("mounting is not allowed here; a limit of file sizes stands for it")
     try:
-        explained(launch(job[0], disk / "run"), "No space left on device")
+        explained(train(job[0], disk / "run"), "No space left on device")
         assert subprocess.run(["mount", "-o", "remount,size=20m", disk], check=False).returncode == 0
         ends_equal(job, disk / "run")
     finally:
@@ -80,14 +69,13 @@ def test_a_full_disk(job, tmp_path):
 
 def interfere(job, path, change):
     """Does something to the folder of a run that has recorded some epochs; how the process ends."""
-    process = subprocess.Popen(command(job, path), cwd=ROOT, text=True, stderr=subprocess.PIPE,
-                               env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    process = Command("train.py", *job, f"--workdir={path}")
     for line in process.stderr:
         if "epoch 8/" in line:
             break
     change()
     _, rest = process.communicate(timeout=60)
-    return subprocess.CompletedProcess(process.args, process.returncode, "", rest)
+    return subprocess.CompletedProcess("train.py", process.returncode, "", rest)
 
 
 LONG = ["--config.epochs=100000"]

@@ -1,22 +1,23 @@
-"""The commands as a user types them, in processes of their own."""
+"""The commands as a user types them."""
 
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
 
 import pytest
+from helpers.commands import ROOT, launch
 from helpers.runs import write_npz
 
 from margin_jax.run_folder import read as records
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-
-def launch(script, *arguments):
+def typed(script, *arguments, **environment):
+    """Runs a command in a process that begins with Python's start."""
+    changed = os.environ | {"JAX_PLATFORMS": "cpu"} | environment
     return subprocess.run([sys.executable, ROOT / "launch" / script, *map(str, arguments)], cwd=ROOT, text=True,
-                          capture_output=True, check=False, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+                          capture_output=True, check=False,
+                          env={name: value for name, value in changed.items() if value})
 
 
 @pytest.fixture(name="arguments")
@@ -29,7 +30,7 @@ def _arguments(tmp_path):
 
 
 def test_train_writes_a_run_and_its_figures(arguments, tmp_path):
-    done = launch("train.py", *arguments, f"--workdir={tmp_path / 'run'}")
+    done = typed("train.py", *arguments, f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
     assert records.read_json(tmp_path / "run", "summary.json")["removal"]["kept"] == 6
     figures = {p.name for p in (tmp_path / "run" / "figures").glob("*.png")}
@@ -84,10 +85,7 @@ def test_the_environment_is_met_in_a_line(arguments, tmp_path, environment, stat
         pytest.skip("there may be a GPU")
     home = tmp_path / "h\xf6me"
     home.mkdir()
-    changed = os.environ | {"JAX_PLATFORMS": "cpu", "HOME": str(home)} | environment
-    done = subprocess.run([sys.executable, ROOT / "launch" / "train.py", *arguments, "--config.epochs=2",
-                           "--workdir=~/run"], cwd=ROOT, text=True, capture_output=True, check=False,
-                          env={name: value for name, value in changed.items() if value})
+    done = typed("train.py", *arguments, "--config.epochs=2", "--workdir=~/run", HOME=str(home), **environment)
     assert done.returncode == status and message in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert status or (home / "run" / "figures" / "errors.png").is_file()
 

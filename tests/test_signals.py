@@ -8,16 +8,12 @@ import sys
 import time
 
 import pytest
+from helpers.commands import ROOT, Command, launch
 from helpers.interruptions import results
 from helpers.runs import write_npz
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
 ENV = os.environ | {"JAX_PLATFORMS": "cpu"}
-
-
-def start(script, *arguments):
-    return start_python(ROOT / "launch" / script, *map(str, arguments))
 
 
 def start_python(*arguments):
@@ -61,8 +57,7 @@ def taken_over(process):
 
 
 def finish(script, arguments):
-    done = subprocess.run([sys.executable, ROOT / "launch" / script, *map(str, arguments)], cwd=ROOT, text=True,
-                          capture_output=True, check=False, env=ENV)
+    done = launch(script, *arguments)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -94,7 +89,7 @@ def test_a_stopped_job_saves_and_goes_on_to_the_same_end(arguments, tmp_path, sc
     """
     job, trained = [*arguments, *more], 0
     for word in words:
-        process = start(script, *job, f"--workdir={tmp_path / 'stopped'}")
+        process = Command(script, *job, f"--workdir={tmp_path / 'stopped'}")
         before, rest, seconds = stop_at(process, word, number)
         assert process.returncode == STATUS[number], rest
         assert "the same command goes on" in rest and "Traceback" not in rest and seconds < 10, rest
@@ -150,7 +145,8 @@ def test_an_epoch_that_takes_too_long_is_left():
 @pytest.mark.parametrize("number,after", [(signal.SIGINT, 0.0), (signal.SIGTERM, 0.0), (signal.SIGINT, 0.3),
                                           (signal.SIGTERM, 0.7)])
 def test_a_signal_during_the_imports_ends_the_process(arguments, tmp_path, after, number):
-    process = start("train.py", *arguments, "--config.epochs=1000000", f"--workdir={tmp_path / 'run'}")
+    process = start_python(ROOT / "launch" / "train.py", *arguments, "--config.epochs=1000000",
+                           f"--workdir={tmp_path / 'run'}")
     taken_over(process)
     time.sleep(after)
     process.send_signal(number)

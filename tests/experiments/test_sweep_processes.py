@@ -1,15 +1,12 @@
 """A sweep shared by two processes that JAX's distributed runtime joins, one of them killed and started again."""
 
-import os
-import pathlib
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+from helpers.commands import Command
 from helpers.runs import write_npz
 
 from configs import sweep100
@@ -18,8 +15,6 @@ from margin_jax.errors import InputError
 from margin_jax.experiments.sweep import sweep
 from margin_jax.run_folder import read as records
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
 
 def free_port():
     with socket.socket() as found:
@@ -27,19 +22,16 @@ def free_port():
         return found.getsockname()[1]
 
 
-def start(arguments, workdir, log, **flags):
+def start(arguments, workdir, **flags):
     """One process of a sweep on two virtual devices."""
     given = [f"--{name}={value}" for name, value in flags.items()]
-    with open(log, "w") as file:
-        return subprocess.Popen([sys.executable, ROOT / "launch" / "sweep.py", *arguments, *given,
-                                 f"--workdir={workdir}"], cwd=ROOT, stdout=file, stderr=file,
-                                env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    return Command("sweep.py", *arguments, *given, f"--workdir={workdir}")
 
 
-def wait_for(there, process, log):
+def wait_for(there, process):
     until = time.monotonic() + 300
     while not there():
-        assert process.poll() is None and time.monotonic() < until, log.read_text()
+        assert process.returncode is None and time.monotonic() < until, process.communicate(timeout=1)
         time.sleep(0.02)
 
 
@@ -50,23 +42,24 @@ def test_a_killed_process_goes_on_and_the_result_is_that_of_one(tmp_path):
                  "--config.model.widths=(4,)", "--config.batch_size=7", "--config.sweep.networks=4",
                  "--config.sweep.init_stds=()", "--config.sweep.chunk=2", "--config.sweep.resamples=20",
                  "--config.checkpoint_seconds=0", "--config.devices=2", "--nofigures"]
-    logs, two = [tmp_path / f"{name}.log" for name in ("first", "second", "again")], tmp_path / "two"
+    two = tmp_path / "two"
     joined = {"coordinator": f"127.0.0.1:{free_port()}", "process_count": 2}
-    first = start(arguments, two, logs[0], **joined, process_id=0)
-    second = start(arguments, two, logs[1], **joined, process_id=1)
+    first = start(arguments, two, **joined, process_id=0)
+    second = start(arguments, two, **joined, process_id=1)
     saved = two / "chunks" / "001" / "checkpoints" / "latest"
-    wait_for(lambda: saved.is_dir() and any(p.name.isdigit() for p in saved.iterdir()), second, logs[1])
+    wait_for(lambda: saved.is_dir() and any(p.name.isdigit() for p in saved.iterdir()), second)
     second.send_signal(signal.SIGKILL)
-    second.wait()
+    second.communicate()
     assert not (two / "chunks" / "001" / "summary.json").exists()
-    wait_for((two / "chunks" / "000" / "summary.json").exists, first, logs[0])
-    assert first.poll() is None and not (two / "summary.json").exists()  # it waits for the other
-    again = start(arguments, two, logs[2], **joined, process_id=1)
+    wait_for((two / "chunks" / "000" / "summary.json").exists, first)
+    assert first.returncode is None and not (two / "summary.json").exists()  # it waits for the other
+    again = start(arguments, two, **joined, process_id=1)
     config = sweep100.get_config()
     config.update(records.read_json(two, "config.json")["config"])
     sweep(config, tmp_path / "one")  # by this process alone, in the meantime
-    for process, log in ((again, logs[2]), (first, logs[0])):
-        assert process.wait(timeout=300) == 0, log.read_text()
+    for process in (again, first):
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
     for name in ("networks.csv", "moments.csv", "audit.csv"):
         assert (two / name).read_text() == (tmp_path / "one" / name).read_text()
     for number in range(4):

@@ -1,20 +1,13 @@
 """launch/check.py as a user types it."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
+from helpers.commands import launch
 from helpers.runs import run_config
 
 from margin_jax.experiments.train import train
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-
 
 def command(workdir):
-    return subprocess.run([sys.executable, ROOT / "launch" / "check.py", f"--workdir={workdir}"], cwd=ROOT, text=True,
-                          capture_output=True, check=False, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    return launch("check.py", f"--workdir={workdir}")
 
 
 def test_a_folder_is_whole_until_one_bit_of_it_changes(data, tmp_path):

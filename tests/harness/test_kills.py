@@ -4,22 +4,21 @@ KILLS=N is how many there are for each command, 2 by default; KILL_COMMANDS=all,
 commands, by default `train`; KILL_TABLE=FILE writes what became of them as a Markdown table.
 """
 
+import functools
 import itertools
-import json
 import os
-import pathlib
-import subprocess
+import signal
 import sys
 import time
 from collections import Counter
 
 import numpy as np
 import pytest
+from helpers.commands import Command
 from helpers.interruptions import results
 
 from margin_jax.run_folder.check import check
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("KILLS", "2"))
 PER_CYCLE = 3  # kills of one folder before it is left to end
 KILLED = -9
@@ -43,38 +42,36 @@ COMMANDS = {
 CHOSEN = os.environ.get("KILL_COMMANDS", "train")
 
 
-class Server:
-    """Runs commands one by one in forks of one process, see forks.py."""
-
-    def __init__(self, home):
-        self._home, self._count = home, 0
-        self._process = subprocess.Popen([sys.executable, str(ROOT / "tests" / "harness" / "forks.py")], cwd=ROOT,
-                                         text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)})
-
-    def run(self, command, folder, kill_before=None, kill_after=None):
-        """Exit status, -9 where killed; seconds; number of file events; what was printed."""
-        self._count += 1
-        log, events = (self._home / f"{self._count}.{kind}" for kind in ("log", "events"))
-        script, *arguments = command
-        request = {"argv": [str(ROOT / "launch" / script), *arguments, f"--workdir={folder}"], "folder": str(folder),
-                   "kill_before": kill_before, "kill_after": kill_after, "events": str(events), "log": str(log)}
-        begun = time.monotonic()
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        status = int(self._process.stdout.readline())
-        return status, time.monotonic() - begun, events.stat().st_size, log.read_text()
-
-    def close(self):
-        self._process.stdin.close()
-        assert self._process.wait(timeout=60) == 0
-        self._process.stdout.close()
+CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
 
 
-@pytest.fixture(name="server", scope="module")
-def _server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.close()
+def watch(folder, events, kill_before):
+    """Counts what this process does to the folder, a byte of the file `events` for each, and dies before one of it.
+
+    A file event is what changes the folder: opening a file for writing, renaming, making or removing.
+    """
+    log, count = os.open(events, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 0
+
+    def hook(event, args):
+        nonlocal count
+        writes = event == "open" and (args[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if not (writes or event in CHANGES) or not str(args[0]).startswith(folder):
+            return
+        if count == kill_before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count += 1
+        os.write(log, b".")
+
+    sys.addaudithook(hook)
+
+
+def run(command, folder, kill_before=None, kill_after=300.0):
+    """Exit status, -9 where killed; seconds; number of file events; what was printed."""
+    events, begun = folder.with_suffix(".events"), time.monotonic()
+    under_way = Command(*command, f"--workdir={folder}",
+                        first=functools.partial(watch, str(folder), str(events), kill_before))
+    printed = under_way.communicate(timeout=kill_after)
+    return under_way.returncode, time.monotonic() - begun, events.stat().st_size if events.exists() else 0, printed
 
 
 def command_of(name, data):
@@ -91,17 +88,17 @@ def drawn(folder):
 
 
 def moment(random, events, duration):
-    """When to kill, as `Server.run` takes it."""
+    """When to kill, as `run` takes it."""
     if random.integers(2):
         return {"kill_before": int(random.integers(events))}
     return {"kill_after": float(random.uniform(0, duration))}
 
 
 @pytest.mark.parametrize("name", COMMANDS if CHOSEN == "all" else CHOSEN.split(","))
-def test_a_killed_command_ends_as_if_nothing_had_been(server, data, tmp_path, name):
+def test_a_killed_command_ends_as_if_nothing_had_been(data, tmp_path, name):
     """Killed up to PER_CYCLE times in one folder, then left to end; with KILLS, `train` draws its figures too."""
     command, random, table = command_of(name, data), np.random.default_rng(list(name.encode())), Counter()
-    status, duration, events, log = server.run(command, tmp_path / "whole")
+    status, duration, events, log = run(command, tmp_path / "whole")
     assert status == 0, log
     whole = results(tmp_path / "whole")
     assert len(whole) > 1
@@ -113,7 +110,8 @@ def test_a_killed_command_ends_as_if_nothing_had_been(server, data, tmp_path, na
             over = (folder / "summary.json").is_file()
             left_alone = len(done) == PER_CYCLE or table.total() >= KILLS
             when = {} if left_alone else moment(random, events, duration)
-            status, *_, log = server.run(command, folder, **when)
+            status, *_, log = run(command, folder, **when)
+            assert status != KILLED or when, ("hangs", done, log)
             done.append(when)
             table.update([*when] if status == KILLED else [])
         assert status == 0 or over and status == 2, (done, log)  # 2: over, and nothing was left to draw
