@@ -123,10 +123,13 @@ def _compress() -> dict[str, Any]:
         "init_stds": (),  # continuous: networks with these standard deviations of normal initial weights; () is `model`
         "optimizers": (),  # continuous: networks trained with each, before and after; () is `optimizer` alone
         "base": "",  # folder of the networks trained before the removal, shared by experiments; "": in the work folder
+        # All but "full_updates", of grids: full data at a cell's own settings, for as many updates as its rules have.
         "controls": ("frozen", "random", "largest", "balanced", "scratch", "full"),
-        "optimizer": "",  # after the removal; "": as before
+        "optimizer": "",  # after the removal; "": as before; of a grid in scope "whole_run" alone, as the next two
         "learning_rate": 0.0,  # after the removal; 0: as before
         "batch_size": -1,  # after the removal; -1: as before, 0: full gradient descent
+        # Updates after the removal, rounded up to whole epochs; 0: `epochs`, for which a grid's full data go on always.
+        "updates": 0,
         "record_every": 0,  # record.every after the removal, where an epoch costs less than its record; 0: as before
         "batch_norm": "tracked",  # running statistics after the removal; see margin_jax.models.network.BATCH_NORM
         "schedule": PAPER_SCHEDULE,  # continuous

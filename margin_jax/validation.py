@@ -52,7 +52,7 @@ def _texts(values: Any) -> bool:
 
 
 MODES = ("immediate", "continuous", "grid")
-CONTROLS = ("frozen", "random", "largest", "balanced", "scratch", "full")
+CONTROLS = ("frozen", "random", "largest", "balanced", "scratch", "full", "full_updates")
 LABEL_DRAWS = ("shared", "by_seed")
 CHOICES = {
     "data.name": DATA_NAMES, "model.name": MODEL_NAMES, "model.init": INITS, "model.conv": CONVOLUTIONS,
@@ -67,10 +67,11 @@ SEVERAL = {"stability.choices": replace_one.CHOICES,
 # Keys that a mode of compression does not use: they must hold their defaults, lest they seem to do something.
 UNUSED = {
     "immediate": ("compress.init_stds", "compress.optimizers"),
-    "continuous": (),
-    "grid": ("compress.init_stds", "compress.optimizers", "compress.keeps", "compress.optimizer",
-             "compress.learning_rate", "compress.batch_size", "compress.record_every"),
+    "continuous": ("compress.updates",),
+    "grid": ("compress.init_stds", "compress.optimizers", "compress.keeps", "compress.record_every"),
 }
+# A cell's settings are those after the removal, unless they hold for the whole run.
+UNUSED_AFTER = ("compress.optimizer", "compress.learning_rate", "compress.batch_size")
 RANGES = (
     (("epochs", "record.every", "record.margins_every", "sweep.networks", "sweep.seeds_per_std", "sweep.resamples",
       "stop.smallest", "stop.times", "model.growth", "model.kernel"), lambda v: v >= 1, ">= 1"),
@@ -78,7 +79,7 @@ RANGES = (
     (("batch_size",), lambda v: v >= 0, ">= 1, or 0 for full gradient descent"),
     (("seed", "data.random_seed"), lambda v: 0 <= v < 2**32, "in 0..2^32 - 1"),
     (("micro_batch", "devices", "data.examples", "stop.after", "compress.keep", "compress.epochs",
-      "compress.record_every",
+      "compress.record_every", "compress.updates",
       "record.piece", "record.collapse_every", "sweep.train_loss", "sweep.chunk", "optimizer.weight_decay",
       "checkpoint_seconds", "log_every_seconds", "model.stem",
       "compress.learning_rate"), lambda v: v >= 0, ">= 0"),
@@ -238,10 +239,14 @@ def validate_compression(config: Any) -> None:
     continuous = flat["compress.mode"] == "continuous"
     several = len(flat["compress.keeps"]) > 0
     default = flatten(default_config())
-    for key in UNUSED[flat["compress.mode"]]:
+    grid = flat["compress.mode"] == "grid"
+    in_grid = UNUSED_AFTER * (grid and flat["compress.grid_scope"] == "after")
+    for key in (*UNUSED[flat["compress.mode"]], *in_grid):
         given = tuple(flat[key]) if isinstance(flat[key], list) else flat[key]
         _need(flat, key, given == default[key],
               f"{default[key]!r} in mode {flat['compress.mode']!r}, which does not use it")
+    _need(flat, "compress.controls", grid or "full_updates" not in flat["compress.controls"],
+          "without 'full_updates', which a grid alone has")
     fresh = "scratch" in flat["compress.controls"]
     _need(flat, "compress.keeps", not (continuous and fresh) or several or flat["compress.keep"] > 0,
           "the counts at which fresh networks are trained, for the control 'scratch'")

@@ -82,6 +82,16 @@ def kept_counts_of(section: Any) -> tuple[int, ...]:
     return tuple(section.keeps) or ((section.keep,) if section.keep else ())
 
 
+def epochs_after(section: Any, kept: int, batch_size: int) -> int:
+    """Epochs on `kept` examples after a removal: `epochs`, or as many as make up `updates` at least."""
+    return -(-section.updates // updates_of(kept, batch_size)) if section.updates else section.epochs
+
+
+def updates_of(examples: int, batch_size: int) -> int:
+    """Updates in an epoch on so many examples; a batch size of 0 is full gradient descent."""
+    return -(-examples // min(batch_size or examples, examples))
+
+
 def starts(section: Any, seed: int) -> list[Start]:
     """The networks trained before the removal: seeds, and in mode "continuous" initial stds and optimisers.
 

@@ -15,6 +15,7 @@ from margin_jax.experiments.branches import (
     branch_path,
     branch_source,
     ensure_base,
+    epochs_after,
     has_count,
     kept_counts_of,
     run_branch,
@@ -84,13 +85,15 @@ def _branches_of(config: Any, jobs: Jobs, base: Base, home: pathlib.Path, gather
         gathered.branch(base, branch, of_run, path, summary)
         return summary["epochs"] - base.row["epoch"]
 
-    taken = {branch.rule_name: run(branch, section.epochs) for branch in after_branches(section)}
+    batch_size = config.batch_size if section.batch_size < 0 else section.batch_size
+    taken = {branch: run(branch, epochs_after(section, branch.kept, batch_size))
+             for branch in after_branches(section)}
     if FULL in section.controls:  # a schedule takes as long as it takes, each rule's its own
         run(Branch(FULL, False, jobs.dataset.train.labels.size, AFTER), max(taken.values()))
     for branch in scratch_branches(section):
         source = branch_path(base, branch_source(section, branch), home, 0)
         if has_count(source, branch.kept):
-            run(branch, base.row["epoch"] + taken[branch.rule_name])
+            run(branch, base.row["epoch"] + taken[branch_source(section, branch)])
         else:  # the schedule diverged before
             gathered.cell(_failed(config, base, branch) | {
                 "status": "diverged", "reason": f"{source.name} diverged before {branch.kept} were left"})

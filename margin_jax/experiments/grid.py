@@ -2,8 +2,8 @@
 
 A group has one optimiser and batch size, so that its learning rates and seeds are data of one program. In scope "after"
 a cell's settings hold after the removal, and all cells of a seed start from one network; in scope "whole_run" they hold
-from the first epoch on, and every cell has a network of its own, trained with those of its group. A group has
-checkpoints before the removal, and after it until its rows stand in cells.csv.
+from the first epoch on, and every cell has a network of its own, trained with those of its group; from the removal on
+`compress` may have others. A group has checkpoints before the removal, and after it until its rows stand in cells.csv.
 """
 
 import contextlib
@@ -22,10 +22,12 @@ from margin_jax.experiments.branches import (
     Start,
     bases_folder,
     ensure_base,
+    epochs_after,
     rules,
     run_branch,
     starts,
     state_after,
+    updates_of,
 )
 from margin_jax.experiments.compress_tables import IdsTable
 from margin_jax.experiments.job import Job, Snapshot
@@ -43,7 +45,7 @@ from margin_jax.experiments.recording import Reporter, init_std
 from margin_jax.experiments.removal import kept_after, rule_scores
 from margin_jax.run_folder import read, tables
 from margin_jax.run_folder.checkpoint import Checkpoints
-from margin_jax.run_folder.tables import AFTER, FROZEN, FULL, SCRATCH, WHOLE_RUN, Row
+from margin_jax.run_folder.tables import AFTER, FROZEN, FULL, FULL_UPDATES, SCRATCH, WHOLE_RUN, Row
 from margin_jax.run_folder.write import RunFolder
 from margin_jax.training.state import parameter_distance
 
@@ -100,6 +102,14 @@ def setting(config: Any, optimizer: str, batch_size: int, learning_rate: float) 
     cell = config.copy_and_resolve_references()
     cell.optimizer.name, cell.optimizer.learning_rate, cell.batch_size = optimizer, learning_rate, batch_size
     return cell
+
+
+def setting_after(cell: Any, learning_rate: float) -> Any:
+    """The config of one cell from its removal on; `learning_rate` is the cell's own."""
+    section = cell.compress
+    return setting(cell, section.optimizer or cell.optimizer.name,
+                   cell.batch_size if section.batch_size < 0 else section.batch_size,
+                   section.learning_rate or learning_rate)
 
 
 def failed_rows(section: Any, cell: Any, base: Base, scope: str) -> list[Row]:
@@ -205,20 +215,19 @@ GoOn = Callable[[Group, GroupState, TrainingSets, np.ndarray], GroupState]  # of
 
 
 @contextlib.contextmanager
-def _continuing(folder: RunFolder, cell: Any, branch: Branch) -> Iterator[GoOn]:
+def _continuing(folder: RunFolder, later: Any, name: dict[str, Any]) -> Iterator[GoOn]:
     """Gives what trains one rule of a group, in a context whose end, after the rows are written, drops its checkpoints.
 
     Args:
       folder: of the grid.
-      cell: the config of the group's cells.
-      branch: the rule and scope.
+      later: the config of the group's cells while they are trained here.
+      name: what tells it from others: the cells' optimiser and batch size, the rule and the scope.
     """
-    name = {"optimizer": cell.optimizer.name, "batch": cell.batch_size, "rule": branch.rule_name, "scope": branch.scope}
     path = folder.path / "groups" / "_".join(map(str, name.values()))
 
     def go_on(group: Group, begun: GroupState, sets: TrainingSets, most: np.ndarray) -> GroupState:
-        with Checkpoints(path) as checkpoints, Reporter(int(most.max()), 0, cell.log_every_seconds) as reporter:
-            return train_on(cell, group, checkpoints, begun, sets, most,
+        with Checkpoints(path) as checkpoints, Reporter(int(most.max()), 0, later.log_every_seconds) as reporter:
+            return train_on(later, group, checkpoints, begun, sets, most,
                             lambda now: reporter.show(int(now.epochs.max()), name))
 
     yield go_on
@@ -242,7 +251,8 @@ def _control_rows(section: Any, group: Group, networks: list[GridNetwork], rows:
     begun, cell, size = course([n.base.snapshot.state for n in good]), good[0].base.config, good[0].margins.size
     everything = TrainingSets(np.ones((len(good), size), bool))
     first, branch = np.array([n.base.row["train_loss"] for n in good]), Branch(FULL, False, size, WHOLE_RUN)
-    with _continuing(rows.folder, cell, branch) as go_on:
+    fixed = {"optimizer": cell.optimizer.name, "batch_size": cell.batch_size, "rule": FULL, "scope": WHOLE_RUN}
+    with _continuing(rows.folder, cell, fixed) as go_on:
         ended = go_on(group, begun, everything, np.full(len(good), section.epochs))
         trained = Continuation(np.tile(np.arange(size), (len(good), 1)), first, begun, ended)
         rows.add(group_rows(cell, group, branch, good, trained))
@@ -258,6 +268,8 @@ def run_grid(config: Any, jobs: Jobs, folder: RunFolder) -> Row:
         for rule, balanced in rules(config.compress):
             branch = Branch(rule, balanced, config.compress.keep, WHOLE_RUN if whole else AFTER)
             _run_rule(cell, jobs, branch, networks, rows, ids)
+        if FULL_UPDATES in config.compress.controls:
+            _full_for_updates(cell, jobs, WHOLE_RUN if whole else AFTER, networks, rows)
     failed = [row for row in rows.rows if row["status"] != "finished"]
     return {"status": "finished", "cells": len(rows.rows), "failed": len(failed)}
 
@@ -298,26 +310,59 @@ def _run_rule(cell: Any, jobs: Jobs, branch: Branch, networks: list[GridNetwork]
         rows.has(**fixed, scope=scope, seed=n.base.start.seed, learning_rate=n.learning_rate) for n in networks)]
     if not todo:
         return
-    job = jobs.get(cell)
-    masks = _masks(section, job, jobs.dataset.train, branch, networks)
+    masks = _masks(section, jobs.get(cell), jobs.dataset.train, branch, networks)
     kept = np.stack([np.flatnonzero(mask) for mask in masks])
     for network, mask in zip(networks, masks, strict=True):
         ids.add([_ids_row(cell, branch, network, jobs.dataset.train.ids, mask)])
     for scope in todo:
+        later = cell if scope == SCRATCH else setting_after(cell, cell.optimizer.learning_rate)
         # A fresh network has no running statistics worth keeping.
-        group = jobs.group(cell, "tracked" if scope == SCRATCH else section.batch_norm)
-        states, epochs = [], []
-        for network in networks:
-            rate, seed = network.learning_rate, network.base.start.seed
-            states.append(group.fresh(jobs.dataset.train.images.shape[1:], seed, rate) if scope == SCRATCH else
-                          state_after(network.base, job, setting(cell, cell.optimizer.name, cell.batch_size,
-                                                                 rate).optimizer))
-            epochs.append(section.epochs + (network.base.row["epoch"] if scope == SCRATCH else 0))
-        begun, scoped = course(states), branch._replace(scope=scope)
+        group = jobs.group(later, "tracked" if scope == SCRATCH else section.batch_norm)
+        epochs = np.full(len(networks), epochs_after(section, branch.kept, later.batch_size))
+        if scope == SCRATCH:
+            epochs += [network.base.row["epoch"] for network in networks]
+            begun = course([group.fresh(jobs.dataset.train.images.shape[1:], n.base.start.seed, n.learning_rate)
+                            for n in networks])
+        else:
+            begun = _from_removal(cell, jobs, networks)
+        scoped = branch._replace(scope=scope)
         first = group.measure(begun.states, len(networks), kept).losses.mean(axis=1)
-        with _continuing(rows.folder, cell, scoped) as go_on:
-            ended = go_on(group, begun, TrainingSets(masks), np.array(epochs))
+        with _continuing(rows.folder, later, fixed | {"scope": scope}) as go_on:
+            ended = go_on(group, begun, TrainingSets(masks), epochs)
             rows.add(group_rows(cell, group, scoped, networks, Continuation(kept, first, begun, ended)))
+
+
+def _from_removal(cell: Any, jobs: Jobs, networks: list[GridNetwork]) -> GroupState:
+    """The networks of a group of cells at their removal, with the optimiser that they have from there on."""
+    job = jobs.get(setting_after(cell, cell.optimizer.learning_rate))
+    return course([state_after(n.base, job, setting_after(cell, n.learning_rate).optimizer) for n in networks])
+
+
+def _full_for_updates(cell: Any, jobs: Jobs, scope: str, networks: list[GridNetwork], rows: Rows) -> None:
+    """Full data at the settings of a group's cells, for as many updates as a rule's examples have there.
+
+    So many updates are whole passes over all examples, and a last one over some drawn at random, none twice.
+    """
+    section, size = cell.compress, jobs.dataset.train.labels.size
+    fixed = {"optimizer": cell.optimizer.name, "batch_size": cell.batch_size, "rule": FULL_UPDATES, "scope": scope}
+    if all(rows.has(**fixed, seed=n.base.start.seed, learning_rate=n.learning_rate) for n in networks):
+        return
+    later = setting_after(cell, cell.optimizer.learning_rate)
+    updates = epochs_after(section, section.keep, later.batch_size) * updates_of(section.keep, later.batch_size)
+    passes, rest = divmod(updates, updates_of(size, later.batch_size))
+    group, begun = jobs.group(later, section.batch_norm), _from_removal(cell, jobs, networks)
+    sets = [(np.ones((len(networks), size), bool), passes)]
+    if rest:
+        drawn = Branch("random", False, rest * later.batch_size, scope)
+        sets.append((_masks(section, jobs.get(cell), jobs.dataset.train, drawn, networks), passes + 1))
+    everything = np.tile(np.arange(size), (len(networks), 1))
+    first = group.measure(begun.states, len(networks)).losses.mean(axis=1)
+    with _continuing(rows.folder, later, fixed) as go_on:
+        ended = begun
+        for masks, epochs in sets:
+            ended = go_on(group, ended, TrainingSets(masks), np.full(len(networks), epochs))
+        rows.add(group_rows(cell, group, Branch(FULL_UPDATES, False, size, scope), networks,
+                            Continuation(everything, first, begun, ended)))
 
 
 def _ids_row(cell: Any, branch: Branch, network: GridNetwork, ids: np.ndarray, mask: np.ndarray) -> Row:

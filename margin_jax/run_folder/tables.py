@@ -10,7 +10,7 @@ import numpy as np
 from margin_jax.errors import InputError
 from margin_jax.run_folder import checksums
 
-FROZEN, FULL, BASE = "frozen", "full", "base"
+FROZEN, FULL, FULL_UPDATES, BASE = "frozen", "full", "full_updates", "base"
 AFTER, SCRATCH, WHOLE_RUN = "after", "scratch", "whole_run"
 Row = dict[str, Any]
 VARIED = ("init_std", "learning_rate", "weight_decay", "random_fraction", "batch_norm")  # all but the seed

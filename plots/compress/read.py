@@ -175,7 +175,8 @@ def split(removals: Table, curves: Table) -> list[RemovalNetwork]:
             for name, (optimizer, std) in zip(names(keys), keys)]
 
 
-FULL, FROZEN = "full", "frozen"
+FULL, FROZEN, FULL_UPDATES = "full", "frozen", "full_updates"
+UNCOMPRESSED = (FULL, FROZEN, FULL_UPDATES)
 MAIN = "smallest"  # the paper's rule; every other one is a control or a rival
 SCRATCH = "scratch"
 BALANCED = "+balanced"
@@ -190,12 +191,14 @@ class Look(NamedTuple):
 
 
 _LOOKS = {
-    FULL: Look("black", "s"), FROZEN: Look(style.GREY, "X"), MAIN: Look(style.VERMILLION, "o"),
+    FULL: Look("black", "s"), FULL_UPDATES: Look("black", "8"), FROZEN: Look(style.GREY, "X"),
+    MAIN: Look(style.VERMILLION, "o"),
     "random": Look(style.BLUE, "v"), "largest": Look(style.ORANGE, "^"), "balanced": Look(style.GREEN, "D"),
     "el2n": Look(_PURPLE, "P"), "grand": Look(_SKY, "*"), "forgetting": Look(style.BLUE, "<"),
     "aum": Look(style.ORANGE, ">"), "ids": Look(style.GREEN, "h"),
 }
-_NAMES = {FULL: "full data", "el2n": "EL2N", "grand": "GraNd", "aum": "AUM", "ids": "given ids"}
+_NAMES = {FULL: "full data", FULL_UPDATES: "full data, as many updates",
+          "el2n": "EL2N", "grand": "GraNd", "aum": "AUM", "ids": "given ids"}
 
 
 def look(rule: str) -> Look:

@@ -34,7 +34,7 @@ def summaries(cells: Table) -> Cells:
     Raises:
       InputError: rules that kept different numbers, which one table cannot show, or no rule at all.
     """
-    counts = np.unique(cells["kept"][~np.isin(cells["rule"], (read.FULL, read.FROZEN))])
+    counts = np.unique(cells["kept"][~np.isin(cells["rule"], read.UNCOMPRESSED)])
     if counts.size != 1:
         raise InputError(f"table 1 expects one count kept, got {', '.join(f'{k:g}' for k in counts) or 'no rule yet'}; "
                          "run a grid for each compress.keep in a folder of its own, or wait for the first cell")
@@ -125,7 +125,7 @@ def build(cells: Table, model: str) -> list[Grid]:
       InputError: no rule yet, or rules that kept different numbers.
     """
     grid = summaries(cells)
-    kept = int(cells["kept"][~np.isin(cells["rule"], (read.FULL, read.FROZEN))][0])
+    kept = int(cells["kept"][~np.isin(cells["rule"], read.UNCOMPRESSED)][0])
     order = sorted(read.rules_in_order(key[3] for key in grid), key=lambda rule: rule != read.MAIN)
     grids = []
     for optimizer in optimizers(grid):

@@ -151,6 +151,8 @@ def test_networks_are_shared_between_compressions_and_others_are_refused(data, d
     ({"compress__mode": "continuous", "compress__keeps": (15,)}, "of the counts of compress.schedule, 20"),
     ({"compress__mode": "grid", "compress__learning_rate": 0.1}, "does not use it"),
     ({"compress__init_stds": (0.1,)}, "does not use it"),
+    ({"compress__mode": "continuous", "compress__updates": 3}, "does not use it"),
+    ({"compress__controls": ("full_updates",)}, "without 'full_updates', which a grid alone has"),
     ({"compress__rule": "balanced", "compress__balanced": True}, "is so already"),
     ({"compress__mode": "sometimes"}, "one of immediate, continuous, grid"),
     ({"compress__controls": ("frozen", "best")}, "some of"),

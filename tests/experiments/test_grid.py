@@ -4,6 +4,7 @@ import contextlib
 import math
 import signal
 
+import jax
 import numpy as np
 import pytest
 from helpers.interruptions import SEPARATED, dying_in_turn, same_tables
@@ -13,14 +14,18 @@ from margin_jax import signals
 from margin_jax.errors import InputError
 from margin_jax.experiments import grid
 from margin_jax.experiments.compress import compress
-from margin_jax.experiments.train import train
+from margin_jax.experiments.job import fresh_snapshot, load_dataset, make_job
+from margin_jax.experiments.train import one_epoch, train
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder import tables as columns
+from margin_jax.run_folder.checkpoint import Checkpoints
+from margin_jax.theory.selection import random_scores
+from margin_jax.training.state import parameter_distance, seed_keys
 
 GRID = SEPARATED | {"checkpoint_seconds": 1e9, "compress__mode": "grid", "compress__keep": 6, "compress__epochs": 2,
                     "compress__seeds": (0, 1), "compress__grid_learning_rates": (0.02, 1e38),
-                    "compress__grid_batch_sizes": (6, 4), "compress__controls": ("frozen", "full", "scratch"),
-                    "model__batch_norm": True}
+                    "compress__grid_batch_sizes": (6, 4), "model__batch_norm": True,
+                    "compress__controls": ("frozen", "full", "full_updates", "scratch")}
 CLOSE = ("test_error", "drop", "drop_frozen", "moved", "loss_start", "loss_end", "train_error")
 
 
@@ -41,11 +46,13 @@ def test_a_grid_has_every_cell_and_keeps_those_that_fail(done):
     cells = cells_by_key(done)
     wanted = {("smallest", scope, seed, rate, batch) for scope in ("after", "scratch") for seed in (0, 1)
               for rate in (0.02, 1e38) for batch in (6, 4)}
+    wanted |= {("full_updates", "after", seed, rate, batch) for seed in (0, 1) for rate in (0.02, 1e38)
+               for batch in (6, 4)}
     assert set(cells) == wanted | {(rule, "after", seed, 0.02, 7) for rule in ("frozen", "full") for seed in (0, 1)}
     for (_, _, _, rate, _), row in cells.items():
         assert row["status"] == ("diverged" if rate > 1 else "finished")
         assert (row["reason"] != "") == (rate > 1) and math.isnan(row["test_error"]) == (rate > 1)
-    assert records.read_json(done, "summary.json")["failed"] == 8
+    assert records.read_json(done, "summary.json")["failed"] == 12
 
 
 def test_a_cell_equals_the_same_cell_run_alone(data, done, tmp_path):
@@ -68,6 +75,45 @@ def test_a_grid_killed_twice_ends_equal(data, done, tmp_path, monkeypatch):
     same_tables(done, tmp_path / "run")
 
 
+@pytest.mark.parametrize(("batch", "updates", "expected"), [(4, 0, (4, 2)), (6, 0, (2, 2)), (4, 9, (10, 5)),
+                                                            (0, 3, (3, 3))])
+def test_full_data_go_on_for_as_many_updates_as_what_is_kept(data, done, tmp_path, batch, updates, expected):
+    """30 examples: 4, 2, 10 and 3 updates are a part of a pass, one, a pass and a part, and three passes."""
+    config = run_config(data, **(GRID | {
+        "compress__base": str(done / "base"), "compress__seeds": (1,), "compress__grid_learning_rates": (0.02,),
+        "compress__grid_batch_sizes": (batch,), "compress__updates": updates,
+        "compress__controls": ("full_updates",)}))
+    compress(config, tmp_path / "run")
+    cells = cells_by_key(tmp_path / "run")
+    kept, full = (cells[rule, "after", 1, 0.02, batch] for rule in ("smallest", "full_updates"))
+    assert (kept["updates"], kept["epochs"]) == expected and full["updates"] == expected[0]
+    assert (kept["kept"], full["kept"]) == (6, 30)
+    test_error, moved = alone_on_random_parts(config, done, expected[0])
+    np.testing.assert_allclose((full["test_error"], full["moved"]), (test_error, moved), rtol=1e-4)
+
+
+def alone_on_random_parts(config, done, updates):
+    """Test error and distance moved of one network trained on by epochs of `training.epoch`, without the grid."""
+    alone = config.copy_and_resolve_references()
+    alone.seed, alone.batch_size = 1, config.compress.grid_batch_sizes[0]
+    dataset = load_dataset(alone)
+    job = make_job(alone, dataset)
+    like = fresh_snapshot(job, dataset.train.labels.size, alone.stop.smallest)
+    with Checkpoints(done / "base" / "seed_1" / "checkpoints") as checkpoints:
+        begun = checkpoints.restore(like)
+    before, now = jax.device_get(begun.state.params), begun._replace(state=begun.state)
+    size = dataset.train.labels.size
+    while updates:
+        steps = -(-size // (alone.batch_size or size))
+        rows = size if updates >= steps else updates * alone.batch_size
+        order = np.argsort(random_scores(seed_keys(1)[2], size))[:rows]
+        mask = np.isin(np.arange(size), order)
+        now, _ = one_epoch(alone.batch_size, job, now._replace(progress=now.progress._replace(mask=mask)))
+        updates -= min(updates, steps)
+    test = job.evaluate(now.state.params, now.state.batch_stats, job.test)
+    return 100 * np.mean(np.asarray(test.margins) <= 0), parameter_distance(now.state.params, before)
+
+
 WHOLE = GRID | {"compress__grid_scope": "whole_run", "compress__seeds": (1,), "compress__grid_batch_sizes": (7,),
                 "compress__grid_learning_rates": (0.02, 1e-7, 1e38), "epochs": 25, "record__every": 1}
 
@@ -87,6 +133,26 @@ def test_a_cell_of_a_whole_run_equals_one_training_with_a_removal(data, whole, t
     assert cell["test_error"] == pytest.approx(summary["final"]["test_error"])
     assert cell["loss_end"] == pytest.approx(summary["final"]["train_loss"], rel=1e-3)
     assert cells_by_key(whole)["smallest", "scratch", 1, 0.02, 7]["epochs"] == summary["separation_epoch"] + 2
+
+
+def test_a_cell_may_have_other_settings_from_its_removal_on(data, whole, tmp_path):
+    """Those of its own up to there: of appendix C.1, where gradient descent follows."""
+    later = {"compress__batch_size": 0, "compress__learning_rate": 0.05, "compress__optimizer": "adam",
+             "compress__grid_learning_rates": (0.02,)}
+    compress(run_config(data, **(WHOLE | later)), tmp_path / "grid")
+    changes = {"compress__mode": "immediate", "compress__controls": ("full", "scratch"), "epochs": 25}
+    compress(run_config(data, **(WHOLE | later | changes | {
+        "compress__grid_scope": "after", "compress__grid_learning_rates": GRID["compress__grid_learning_rates"]})),
+        tmp_path / "single")
+    grid, single = cells_by_key(tmp_path / "grid"), cells_by_key(tmp_path / "single")
+    ours, alone = grid["smallest", "whole_run", 1, 0.02, 7], single["smallest", "after", 1, 0.05, 0]
+    assert ours["updates"] == alone["updates"] == 2
+    for name in ("test_error", "moved", "loss_start", "loss_end", "drop"):
+        np.testing.assert_allclose(ours[name], alone[name], rtol=1e-3, atol=1e-6, err_msg=name)
+    for rule in ("full", "frozen"):  # up to the removal, and without one, the cell's own settings
+        assert grid[rule, "whole_run", 1, 0.02, 7] == cells_by_key(whole)[rule, "whole_run", 1, 0.02, 7]
+    assert grid["smallest", "scratch", 1, 0.02, 7]["updates"] == cells_by_key(whole)[
+        "smallest", "scratch", 1, 0.02, 7]["updates"]
 
 
 def test_networks_of_a_whole_run_that_never_get_there_are_told(whole):

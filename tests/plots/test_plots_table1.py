@@ -110,6 +110,18 @@ def test_settings_without_a_full_run_or_with_several_counts(tmp_path):
         table1.build(read_table(tmp_path, "cells.csv"), "convnet")
 
 
+def test_full_data_for_as_many_updates_stand_beside_the_rules(tmp_path):
+    settings = ("sgd", 0.05, 50)
+    rows = [cell(rule, seed, "after", 33.0 + drop, 33.0, 33.0, 0.1, kept=kept, settings=settings)
+            for rule, kept, drop in (("smallest", 200, 3.0), ("full_updates", 50_000, -1.0)) for seed in (0, 1)]
+    write_table(tmp_path, "cells.csv", rows)
+    cells = read_table(tmp_path, "cells.csv")
+    grids = {grid.caption.split(";")[0]: grid for grid in table1.build(cells, "convnet")}
+    assert grids["Drop by rule full data, as many updates"].lines[0][1].startswith("−1.00")
+    assert grids["Drop by rule smallest"].lines[0][-1].startswith("3.00")
+    assert by_gid(table1.draw_figure(cells, "convnet").axes[0], "full_updates-after").get_ydata() == [-1.0]
+
+
 def test_the_order_of_cells_is_spearmans():
     rng = np.random.default_rng(0)
     ours = rng.normal(size=17).round(1)  # with ties
