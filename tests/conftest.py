@@ -3,21 +3,38 @@
 Most of the tests' time is compilation, so programs are compiled with less work on their machine code, and kept for the
 length of the session in a folder that all worker processes share. Without XLA's fusion emitters for CPU a program of an
 epoch compiles in a quarter of the time; tests/training/test_epoch_reference.py also trains with XLA as users have it.
+XLA ends a process that names a flag which its version does not know, so that a process of its own is asked first.
 """
 
 import atexit
 import os
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
 
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-                      "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
+FLAGS = ("--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true",
+         "--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
+
+
+def known(flags):
+    """Those that the installed XLA knows."""
+    code = "import jax; jax.config.update('jax_platforms', 'cpu'); jax.devices()"
+    asked = subprocess.run([sys.executable, "-c", code], env=os.environ | {"XLA_FLAGS": " ".join(flags)}, text=True,
+                           capture_output=True, check=False)
+    unknown = re.search(r"Unknown flags? in XLA_FLAGS: (.*)", asked.stderr)
+    return [flag for flag in flags if unknown is None or flag not in unknown[1].split()]
+
+
+if "XLA_FLAGS" not in os.environ:  # worker processes inherit them
+    os.environ["XLA_FLAGS"] = " ".join(known(FLAGS))
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="margin_jax_tests_")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
-import jax
+import jax  # noqa: E402
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)

@@ -84,7 +84,7 @@ def checked_labels(labels: Any, count: int | None = None) -> Any:
     labels = labels.reshape(labels.shape[0])
     if isinstance(labels, np.ndarray) and labels.dtype.itemsize == 8:
         fits = (labels >= 0) & (labels <= np.iinfo(np.int32).max)
-        labels = np.where(fits, labels, -1).astype(np.int32)
+        labels = np.where(fits, np.where(fits, labels, 0).astype(np.int32), np.int32(-1))
     return labels
 
 
