@@ -27,7 +27,7 @@ COMMANDS = {
               "--config.record.margins_every=2"),
     "immediate": ("compress.py", "--config.compress.keeps=(6,3)",
                   "--config.compress.controls=('frozen','random','full','scratch')"),
-    "continuous": ("compress.py", "--config.compress.mode=continuous", "--config.compress.keeps=(10,4)",
+    "continuous": ("compress.py", "--config.compress.mode=continuous", "--config.compress.keeps=(12,4)",
                    "--config.compress.schedule=((20,10),(4,4))", "--config.compress.controls=('random','scratch')"),
     "grid": ("compress.py", "--config.compress.mode=grid", "--config.compress.keep=6", "--config.compress.seeds=(0,1)",
              "--config.compress.grid_learning_rates=(0.02,0.01)", "--config.compress.grid_batch_sizes=(7,3)"),
@@ -92,6 +92,13 @@ def moment(random, events, duration):
     if random.integers(2):
         return {"kill_before": int(random.integers(events))}
     return {"kill_after": float(random.uniform(0, duration))}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_gets_to_its_first_file(data, tmp_path, name):
+    """Where it is killed: the long form kills no command that is refused."""
+    status, *_, log = run(command_of(name, data), tmp_path / "run", kill_before=0)
+    assert status == KILLED and not any(log) and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", COMMANDS if CHOSEN == "all" else CHOSEN.split(","))
