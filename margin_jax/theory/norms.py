@@ -147,12 +147,12 @@ def _batch_norm_scales(leaves: dict[str, Any], batch_stats: Any) -> list[str]:
     scales = [name for name in leaves if name.rpartition("/")[2] == "scale"]
     if batch_stats is not None:
         running = list(_leaves(batch_stats))
-        found = [name for name in scales if any(path.startswith(name.removesuffix("scale")) for path in running)]
-        if running and not found:
+        followed = [name for name in scales if any(path.startswith(name.removesuffix("scale")) for path in running)]
+        if running and not followed:
             raise InputError(f"expected batch_stats with the running statistics of the layers of these parameters, got "
                              f"{running[0]!r} beside the scales {scales}; of Flax give variables['batch_stats']")
-        return found
-    found, ours = [], _of_this_package(leaves)
+        return followed
+    batch_norms, ours = [], _of_this_package(leaves)
     for name in scales:
         layer = name.rpartition("/")[0].rpartition("/")[2].lower()
         if _NOT_BATCH_NORM.search(layer):
@@ -162,8 +162,8 @@ def _batch_norm_scales(leaves: dict[str, Any], batch_stats: Any) -> list[str]:
                              "the layer does not tell; give the running statistics, "
                              "batch_stats=variables['batch_stats'], or {} without any, or else a mode that needs none, "
                              "mode='all' or 'conv'")
-        found.append(name)
-    return found
+        batch_norms.append(name)
+    return batch_norms
 
 
 def batch_norm_norms(params: Any, batch_stats: Any = None) -> dict[str, jax.Array]:

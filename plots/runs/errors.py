@@ -33,10 +33,10 @@ def draw_figure(metrics: Mapping[str, np.ndarray], separation: int | None = None
     top, bottom = fig.subplots(2, 1, sharex=True)
     epochs = metrics["epoch"]
     after = " (kept examples)" if removals else ""
-    for axes, what in ((top, "error"), (bottom, "loss")):
+    for axes, quantity in ((top, "error"), (bottom, "loss")):
         for name, colour, label in (("train", style.BLUE, f"train{after}"), ("test", style.VERMILLION, "test")):
-            values = metrics[f"{name}_{what}"]
-            good = np.isfinite(values) & ((what == "error") | (values > 0))
+            values = metrics[f"{name}_{quantity}"]
+            good = np.isfinite(values) & ((quantity == "error") | (values > 0))
             axes.plot(epochs, np.where(good, values, np.nan), color=colour, label=label,
                       marker="o" if epochs.size <= _FEW else "", markersize=2.5)
         _mark(axes, separation, removals)

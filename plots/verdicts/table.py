@@ -71,10 +71,10 @@ def judge(results: pathlib.Path, claims: Sequence[dict[str, Any]]) -> list[Verdi
     """Judges all claims, families together; one of "each" cell is followed by its cells."""
     rows = [row for claim in claims for row in ([claim, *_cells(results, claim)] if "each" in claim else [claim])]
     data = [_evidence(results, row) for row in rows]
-    judgements = _judgements(rows, [found for found, _ in data])
+    judgements = _judgements(rows, [measured for measured, _ in data])
     out = []
-    for row, (found, reached), judgement in zip(rows, data, judgements, strict=True):
-        out.append(_settle(row, found, judgement, reached)._replace(by_seed=_counts(results, row)))
+    for row, (measured, reached), judgement in zip(rows, data, judgements, strict=True):
+        out.append(_settle(row, measured, judgement, reached)._replace(by_seed=_counts(results, row)))
     return [_together(verdict, out) if "each" in verdict.claim else verdict for verdict in out]
 
 
@@ -134,19 +134,19 @@ def _judgements(rows: Sequence[dict[str, Any]], data: Sequence[Evidence]) -> lis
     return judged
 
 
-def _settle(row: dict[str, Any], found: Evidence, judgement: Judgement, reached: str) -> Verdict:
+def _settle(row: dict[str, Any], measured: Evidence, judgement: Judgement, reached: str) -> Verdict:
     """The verdict after what no interval knows: moments not reached, sources of chance drawn once, other settings."""
-    word, reason = judgement.verdict, _why_open(found, judgement)
+    word, reason = judgement.verdict, _why_open(measured, judgement)
     if reached:
         word, reason = verdicts.NOT_TESTABLE, reached
     elif row["kind"] == "mathematics":
-        holds = abs(found.estimate.value) <= evidence.ROUNDING
+        holds = abs(measured.estimate.value) <= evidence.ROUNDING
         word = verdicts.REPRODUCED if holds else verdicts.CONTRADICTED
         reason = "to rounding" if holds else "beyond rounding"
     forced = [] if reached else _forced(row)
     if forced:
         reason = "; ".join(forced) + ("" if word == verdicts.OPEN else f"; else {word}")
-    return Verdict(row, found, judgement._replace(verdict=verdicts.OPEN if forced else word), reason, word)
+    return Verdict(row, measured, judgement._replace(verdict=verdicts.OPEN if forced else word), reason, word)
 
 
 def _forced(row: dict[str, Any]) -> list[str]:
@@ -157,12 +157,12 @@ def _forced(row: dict[str, Any]) -> list[str]:
     return reasons
 
 
-def _why_open(found: Evidence, judgement: Judgement) -> str:
+def _why_open(measured: Evidence, judgement: Judgement) -> str:
     if judgement.verdict != verdicts.OPEN:
         return ""
-    if found.estimate.n < verdicts.FEWEST_UNITS:
-        return "fewer than three units" if found.estimate.n else "not run"
-    return "" if np.isfinite(found.estimate.low) else "no interval"
+    if measured.estimate.n < verdicts.FEWEST_UNITS:
+        return "fewer than three units" if measured.estimate.n else "not run"
+    return "" if np.isfinite(measured.estimate.low) else "no interval"
 
 
 def _together(verdict: Verdict, rows: Sequence[Verdict]) -> Verdict:
