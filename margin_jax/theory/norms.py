@@ -21,6 +21,7 @@ under its own path. Else the name of the layer does: BatchNorm is what is called
 For one network of a stack use `jax.vmap(rho)`.
 """
 
+import functools
 import math
 import re
 from typing import Any
@@ -83,6 +84,7 @@ def weight_layers(params: Any) -> dict[str, Any]:
     return {name: leaf for name, leaf in leaves.items() if is_weight(name, leaf)}
 
 
+@functools.partial(jax.jit, static_argnames="p", inline=True)  # called eagerly: one program, not a dozen
 def _scaled_norm(arrays: list[jax.Array], p: float) -> jax.Array:
     """The entrywise p-norm over all arrays, computed on entries of at most 1 where their powers leave the range."""
     arrays = [precise(array) for array in arrays]

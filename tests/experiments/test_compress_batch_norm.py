@@ -34,7 +34,7 @@ def test_running_statistics_after_the_removal_do_as_the_config_says(data, normed
 def test_fixed_statistics_normalise_the_steps_too():
     """The first gradient is that of the network in evaluation mode, and no longer that of the batch's statistics."""
     network = small_network(batch_norm=True)
-    params, stats = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    params, stats = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     x, ones = jax.random.normal(jax.random.key(1), (5, 8, 8, 3)), jnp.ones(5)
     fixed, frozen = (with_batch_norm(network, mode) for mode in ("fixed", "frozen"))
     np.testing.assert_array_equal(fixed.forward(params, stats, x, ones)[0], network.logits(params, stats, x))

@@ -1,6 +1,6 @@
 """Damage to random files of work folders: results equal the undamaged ones, or a refusal names the file.
 
-DAMAGES=N sets how many there are, 60 by default; DAMAGE_TABLE=FILE writes what became of them as a Markdown table.
+DAMAGES=N sets how many there are, 30 by default; DAMAGE_TABLE=FILE writes what became of them as a Markdown table.
 """
 
 import collections
@@ -23,7 +23,7 @@ from margin_jax.experiments.train import run_in
 from margin_jax.run_folder import read as records
 from margin_jax.run_folder.check import check
 
-DAMAGES = int(os.environ.get("DAMAGES", "60"))
+DAMAGES = int(os.environ.get("DAMAGES", "30"))
 SHARES = {"over": 0.4, "interrupted": 0.5, "sweep": 0.1}
 WAYS = ("bit flipped", "cut", "emptied", "deleted", "bytes overwritten")
 

@@ -15,11 +15,10 @@ from margin_jax.theory.measures import log_rhos
 
 
 def params_of(**kwargs):
-    params, _ = small_network(**kwargs).init(jax.random.key(1), jnp.zeros((1, 8, 8, 3)))
+    params, _ = jax.jit(small_network(**kwargs).init)(jax.random.key(1), jnp.zeros((1, 8, 8, 3)))
     # BatchNorm starts from ones and zeros, which would hide a forgotten bias.
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    return jax.tree.unflatten(tree, [leaf + 0.1 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys)])
+    draws = np.random.default_rng(2)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf + 0.1 * draws.normal(size=leaf.shape).astype(np.float32)), params)
 
 
 def norm64(x):
@@ -217,7 +216,7 @@ def test_running_statistics_tell_flax_layers_apart():
 def test_the_networks_of_the_package_need_no_running_statistics(name):
     model = default_config().model
     model.update({"name": name, "batch_norm": True, "widths": (4,), "blocks": (1, 1)})
-    params, batch_stats = make_network(model, 3, "cpu").init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    params, batch_stats = jax.jit(make_network(model, 3, "cpu").init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
     found = norms.batch_norm_norms(params)
     assert len(found) == len(jax.tree.leaves(batch_stats)) // 2
     assert found == norms.batch_norm_norms(params, batch_stats)

@@ -1,5 +1,7 @@
 """Training against independent truths: NumPy in float64, and PyTorch where it is installed."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,9 +37,11 @@ def test_gradient_of_the_reference_is_right():
     np.testing.assert_allclose((moved[0] - moved[1]) / 2e-6, slope, rtol=1e-6)
 
 
-# What conftest.py changes for the sake of short compilations, as users have it.
-DEFAULTS = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False,
-            "xla_cpu_use_fusion_emitters": True, "xla_cpu_parallel_codegen_split_count": 32}
+# What conftest.py changes for the sake of short compilations, as users have it; where XLA knows it.
+DEFAULTS = {name: value for name, value in (
+    ("xla_backend_optimization_level", 3), ("xla_llvm_disable_expensive_passes", False),
+    ("xla_cpu_use_fusion_emitters", True), ("xla_cpu_parallel_codegen_split_count", 32))
+    if f"--{name}=" in os.environ["XLA_FLAGS"]}
 
 
 @pytest.mark.parametrize("conv,weight_decay,options", [
