@@ -3,6 +3,7 @@
 All that changes in a run is one pytree, the `Snapshot`.
 """
 
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -28,6 +29,7 @@ from margin_jax.models.network import Network, make_network, with_batch_norm
 from margin_jax.parallel import ROWS, replicate, row_mesh, size_of
 from margin_jax.run_folder import write
 from margin_jax.theory.scores import Dynamics, fresh_dynamics
+from margin_jax.training.ensemble import make_ensemble
 from margin_jax.training.epoch import RunEpoch, compile_epoch
 from margin_jax.training.evaluate import Evaluate, make_evaluate
 from margin_jax.training.state import Examples, TrainState, examples_of_arrays, make_optimizer, make_state
@@ -108,6 +110,20 @@ def load_dataset(config: Any) -> Dataset:
     return dataset
 
 
+def _kept(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make`, which gives what it has made for the same arguments before in this process.
+
+    A program is traced and compiled once for all jobs of one architecture, such as the seeds of a loop over `mj.train`.
+    One made without NaN traps would run without them.
+    """
+    made = functools.lru_cache(maxsize=16)(lambda trapped, *arguments: make(*arguments))
+    return lambda *arguments: made(jax.config.jax_debug_nans, *arguments)
+
+
+kept_optimizer, kept_ensemble = _kept(make_optimizer), _kept(make_ensemble)
+_kept_epoch, _kept_evaluate = _kept(compile_epoch), _kept(make_evaluate)
+
+
 def make_job(config: Any, dataset: Dataset, batch_norm: str = "tracked") -> Job:
     """Builds network, optimiser and compiled functions, and moves the data to the device.
 
@@ -125,14 +141,14 @@ def make_job(config: Any, dataset: Dataset, batch_norm: str = "tracked") -> Job:
     mesh = row_mesh(count)
     network = with_batch_norm(make_network(config.model, len(dataset.class_names), backend,
                                            rows_axis=ROWS if mesh else None), batch_norm)
-    optimizer = make_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
+    optimizer = kept_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
     train = make_examples(dataset.train, scaling=config.data.scaling, white=dataset.white)
     test = make_examples(dataset.test, train)
     train, test = replicate(train, mesh), replicate(test, mesh)
     state = replicate(make_state(network, optimizer, dataset.train.images.shape[1:], config.seed), mesh)
     piece = config.record.piece or evaluation_piece(backend)
-    return Job(network, optimizer, compile_epoch(network, optimizer, config.shuffle, mesh),
-               make_evaluate(network, piece, mesh), mesh, config.micro_batch or training_piece(backend), piece, train,
+    return Job(network, optimizer, _kept_epoch(network, optimizer, config.shuffle, mesh),
+               _kept_evaluate(network, piece, mesh), mesh, config.micro_batch or training_piece(backend), piece, train,
                test, state)
 
 

@@ -17,17 +17,16 @@ from margin_jax import backend, signals
 from margin_jax.backend import ensemble_mapping
 from margin_jax.data.dataset import Dataset
 from margin_jax.experiments import schedule
-from margin_jax.experiments.job import Job, make_job
+from margin_jax.experiments.job import Job, kept_ensemble, kept_optimizer, make_job
 from margin_jax.experiments.schedule import Progress
 from margin_jax.models.network import BatchStats, Network, Params, make_network, with_batch_norm
 from margin_jax.parallel import replicate
 from margin_jax.run_folder.checkpoint import Checkpoints
 from margin_jax.theory.scores import Dynamics, fresh_dynamics, present
-from margin_jax.training import ensemble
 from margin_jax.training.ensemble import join
 from margin_jax.training.epoch import make_plan
 from margin_jax.training.evaluate import Evaluation
-from margin_jax.training.state import EpochStats, Examples, TrainState, make_optimizer, make_state, with_optimizer
+from margin_jax.training.state import EpochStats, Examples, TrainState, make_state, with_optimizer
 
 NEVER = -1
 Networks = tuple[Params, BatchStats]  # of several networks, leaves (K, ...)
@@ -81,9 +80,9 @@ class Group:
         mapping = self._mapping = ensemble_mapping(backend)
         self.network: Network = with_batch_norm(
             make_network(config.model, num_classes, backend, mapped=mapping == "vmap"), batch_norm)
-        self.optimizer = make_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
-        self._ensemble = ensemble.make_ensemble(self.network, self.optimizer, config.shuffle, job.piece,
-                                            jax.local_devices(), mapping)
+        self.optimizer = kept_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
+        self._ensemble = kept_ensemble(self.network, self.optimizer, config.shuffle, job.piece,
+                                       tuple(jax.local_devices()), mapping)
         self._micro_batch = job.micro_batch
         self._labels = {False: np.asarray(job.train.labels), True: np.asarray(job.test.labels)}
         self._data = {test: self._ensemble.copy(jax.tree.map(np.asarray, data._replace(labels=np.int32(0))))

@@ -17,7 +17,7 @@ from margin_jax.backend import ensemble_mapping
 from margin_jax.data.dataset import Dataset
 from margin_jax.experiments.appendix_b import Deletions, deletion_rows
 from margin_jax.experiments.branches import Base, Start, base_config, bases_folder, ensure_base
-from margin_jax.experiments.job import Job, checked_data, describe
+from margin_jax.experiments.job import Job, checked_data, describe, kept_ensemble, kept_optimizer
 from margin_jax.experiments.many_networks import Jobs, fitting
 from margin_jax.experiments.recording import Reporter, host_rho
 from margin_jax.experiments.schedule import divergence
@@ -28,10 +28,9 @@ from margin_jax.run_folder.tables import Row
 from margin_jax.run_folder.write import RunFolder, opened
 from margin_jax.theory import replace_one
 from margin_jax.theory.replace_one import Outcome, Trial
-from margin_jax.training import ensemble
 from margin_jax.training.ensemble import join
 from margin_jax.training.epoch import make_plan
-from margin_jax.training.state import Examples, TrainState, make_optimizer, parameter_distance
+from margin_jax.training.state import Examples, TrainState, parameter_distance
 from margin_jax.validation import validate_stability
 
 
@@ -54,10 +53,10 @@ class TrainedOn:
         backend, section = jax.default_backend(), config.optimizer
         mapping = ensemble_mapping(backend)
         network = make_network(config.model, len(dataset.class_names), backend, mapped=mapping == "vmap")
-        optimizer = make_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
+        optimizer = kept_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
         self.config, self.count, self._size, self._state = config, dataset.train.labels.size, size, state
-        self._ensemble = ensemble.make_ensemble(network, optimizer, config.shuffle, job.piece, jax.local_devices(),
-                                                mapping)
+        self._ensemble = kept_ensemble(network, optimizer, config.shuffle, job.piece, tuple(jax.local_devices()),
+                                       mapping)
         both = (dataset.train, dataset.test)
         self._examples = self._ensemble.copy(Examples(
             *(np.concatenate([getattr(split, name) for split in both]) for name in ("images", "labels")),

@@ -1,5 +1,6 @@
 """A network as pure functions, which is all that training and measuring need to know of it; from config to network."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -106,6 +107,7 @@ def classifier(params: Params) -> tuple[jax.Array, jax.Array]:
     return layer["kernel"], layer.get("bias", jnp.zeros(layer["kernel"].shape[1], layer["kernel"].dtype))
 
 
+@functools.lru_cache(maxsize=32)  # one object for one architecture, so that what is compiled for it is found again
 def with_batch_norm(network: Network, mode: str) -> Network:
     """The network whose running statistics of BatchNorm go on as `mode` says, one of BATCH_NORM.
 
@@ -138,11 +140,14 @@ def make_network(model: Any, num_classes: int, backend: str, mapped: bool = Fals
     """
     shared = (model.biases, model.init, model.init_std, choose_convolution(model.conv, backend, mapped), rows_axis)
     if model.name == "densenet":
-        return from_flax(DenseNetBC(num_classes, tuple(model.blocks), model.growth, model.reduction, model.stem,
-                                    *shared), batched=True)
+        return _of_package(DenseNetBC(num_classes, tuple(model.blocks), model.growth, model.reduction, model.stem,
+                                      *shared), True)
     convnet = ConvNet(num_classes, tuple(model.widths), model.batch_norm, *shared, model.kernel, geometry_of(model),
                       tuple(model.dense))
-    return from_flax(convnet, batched=model.batch_norm)
+    return _of_package(convnet, model.batch_norm)
+
+
+_of_package = functools.lru_cache(maxsize=32)(from_flax)  # as of `with_batch_norm`; users' modules need not hash
 
 
 def geometry_of(model: Any) -> Geometry:

@@ -355,3 +355,20 @@ def test_a_base_of_a_grid_is_verified_when_it_is_read(data, tmp_path):
     shutil.rmtree(newest)
     with pytest.raises(InputError, match="no checkpoint of epoch 2, where the run ended"):
         compress(config, tmp_path / "third")
+
+
+def test_runs_of_one_architecture_share_their_programs(data):
+    """Seeds of a loop are traced and compiled once; with NaN traps anew, which a program made without would lack."""
+    jobs = []
+    for seed in (0, 1):
+        config = run_config(data, seed=seed, model__widths=(3,))
+        jobs.append(runs_train.make_job(config, runs_job.load_dataset(config)))
+    assert jobs[0].run_epoch is jobs[1].run_epoch and jobs[0].evaluate is jobs[1].evaluate
+    snapshots = [runs_job.fresh_snapshot(job, job.train.labels.size, 5) for job in jobs]
+    params = [runs_train.one_epoch(7, *pair)[0].state.params for pair in zip(jobs, snapshots, strict=True)]
+    assert jobs[0].run_epoch._cache_size() == 1
+    assert not np.array_equal(*(tree["conv_0"]["kernel"] for tree in params))
+    other = run_config(data, model__widths=(3, 3))
+    assert runs_train.make_job(other, runs_job.load_dataset(other)).run_epoch is not jobs[0].run_epoch
+    with jax.debug_nans(True):
+        assert runs_train.make_job(config, runs_job.load_dataset(config)).run_epoch is not jobs[0].run_epoch
