@@ -16,18 +16,17 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs.cifar2 import get_config as cifar2
+from margin_jax.models.convnet import CANDIDATE, DESCRIBED
 
 
 def described() -> dict[str, Any]:
     """The section `model` of the network that the paper describes: 3x3, stride 2, one zero pixel around."""
-    return {"name": "convnet", "widths": (16, 32, 64, 128), "kernel": 3, "strides": (), "padding": "same",
-            "pooling": (), "dense": (), "biases": False}
+    return dict(DESCRIBED)
 
 
 def candidate() -> dict[str, Any]:
     """The section `model` of the network with the paper's number of parameters, without its BatchNorm."""
-    return {"name": "convnet", "widths": (32, 64, 128, 128), "kernel": 3, "strides": (1, 1, 1, 1), "padding": "valid",
-            "pooling": (1, 3), "dense": (), "biases": True}
+    return dict(CANDIDATE)
 
 
 NETWORKS = {"described": described, "candidate": candidate}

@@ -12,6 +12,7 @@ from margin_jax.bench import cases, timing
 from margin_jax.bench.cases import all_cases
 from margin_jax.bench.timing import Pairing
 from margin_jax.errors import InputError
+from margin_jax.models.convnet import CANDIDATE, DESCRIBED
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -112,16 +113,18 @@ def test_rows_without_pytorch_are_measured_in_their_own_process(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("section", [DESCRIBED, CANDIDATE], ids=["described", "candidate"])
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_both_sides_train_the_same_network(batch_norm):
+def test_both_sides_train_the_same_network(batch_norm, section):
     pytest.importorskip("torch")
     import jax
 
     from margin_jax.bench import ours, pytorch
-    theirs = sum(p.numel() for p in pytorch.make_network(batch_norm).parameters())
-    params, _ = jax.eval_shape(ours._network(batch_norm).init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+    theirs = sum(p.numel() for p in pytorch.make_network(batch_norm, section=section).parameters())
+    params, _ = jax.eval_shape(ours._network(batch_norm, section=section).init, jax.random.key(0),
+                               np.zeros((1, 32, 32, 3), np.float32))
     assert theirs == sum(leaf.size for leaf in jax.tree.leaves(params))
-    for work in pytorch.epochs(*ours.pictures(20), 8, batch_norm, False).values():
+    for work in pytorch.epochs(*ours.pictures(20), 8, batch_norm, False, section).values():
         work()
     for work in pytorch.forwards(*ours.pictures(20), batch_norm, False).values():
         work()

@@ -21,6 +21,7 @@ from margin_jax import backend
 from margin_jax.bench import ours
 from margin_jax.bench.timing import Pairing, Work, compare, fastest
 from margin_jax.errors import InputError
+from margin_jax.models.convnet import CANDIDATE
 
 # By batch size, 0 for full gradient descent: examples in an epoch, and the ratio wanted, alone and of many networks.
 ROWS = {1: 200, 10: 1000, 20: 2000, 50: 5000, 250: 5000, 0: 5000}
@@ -82,6 +83,13 @@ def _train(batch: int, batch_norm: bool, effort: Effort) -> Result:
     return _against_torch(ours.epoch(ROWS[batch], batch, batch_norm), variants, effort)
 
 
+def _candidate(batch: int, batch_norm: bool, effort: Effort) -> Result:
+    from margin_jax.bench import pytorch
+    count = ROWS[batch] // 5  # 40 times the arithmetic of the described network
+    variants = pytorch.epochs(*ours.pictures(count), batch, batch_norm, effort.compiled, CANDIDATE)
+    return _against_torch(ours.epoch(count, batch, batch_norm, section=CANDIDATE), variants, effort)
+
+
 def _networks(networks: int, batch: int, effort: Effort) -> Result:
     from margin_jax.bench import pytorch
     count = ROWS[batch] // 5
@@ -122,6 +130,8 @@ def all_cases() -> list[Case]:
     bind = functools.partial
     cases = [Case(f"train: {_title(batch, norm)}", WANTED[batch], batch, bind(_train, batch, norm),
                   not norm and batch in (1, 50)) for norm in (False, True) for batch in WANTED]
+    cases += [Case(f"candidate: {_title(batch, norm)}", 0.8, batch, bind(_candidate, batch, norm))
+              for norm in (False, True) for batch in (10, 50, 250)]
     for norm in (False, True):
         tail = ", BatchNorm" if norm else ""
         cases.append(Case(f"pass: forward{tail}", 0.8, 50, bind(_forward, norm), not norm))

@@ -1,10 +1,12 @@
 """Our side of the benchmark: the library's own functions, called as `margin_jax.experiments` calls them.
 
 Each function sets up one piece of work, with data and parameters on the device, and returns it as a `Work`, a call that
-comes back when the results are there. Images are 32 x 32 x 3 with ten classes, the network is the default ConvNet.
+comes back when the results are there. Images are 32 x 32 x 3 with ten classes, the network is the described ConvNet
+where no other is named.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ from margin_jax import backend
 from margin_jax.backend import ensemble_mapping, evaluation_piece, training_piece
 from margin_jax.bench.timing import Work
 from margin_jax.config import default_config
+from margin_jax.models.convnet import DESCRIBED
 from margin_jax.models.network import Network, make_network
 from margin_jax.parallel import ROWS, compile_on, map_pieces, replicate, row_mesh, size_of
 from margin_jax.training.ensemble import make_ensemble, make_states
@@ -40,9 +43,10 @@ def _examples(count: int) -> Examples:
     return examples_of_arrays(*pictures(count), np.full(3, 120.0), np.full(3, 60.0))
 
 
-def _network(batch_norm: bool, mesh: Any = None, mapped: bool = False) -> Network:
+def _network(batch_norm: bool, mesh: Any = None, mapped: bool = False,
+             section: Mapping[str, Any] = DESCRIBED) -> Network:
     model = default_config().model
-    model.batch_norm = batch_norm
+    model.update(dict(section), batch_norm=batch_norm)
     return make_network(model, 10, jax.default_backend(), mapped, ROWS if mesh else None)
 
 
@@ -51,7 +55,8 @@ def _mesh(batch: int, devices: int) -> Any:
     return row_mesh(devices or backend.training_devices(batch, jax.default_backend(), available))
 
 
-def epoch(count: int, batch: int, batch_norm: bool, kept: int = 0, devices: int = 0) -> Work:
+def epoch(count: int, batch: int, batch_norm: bool, kept: int = 0, devices: int = 0,
+          section: Mapping[str, Any] = DESCRIBED) -> Work:
     """One training epoch.
 
     Args:
@@ -60,6 +65,7 @@ def epoch(count: int, batch: int, batch_norm: bool, kept: int = 0, devices: int 
       batch_norm: after each convolution.
       kept: rows of the mask that are true, 0 for all.
       devices: 0 for the library's own choice.
+      section: what the config's section `model` says of a ConvNet.
 
     Returns:
       The work; every call trains on from where the last one ended.
@@ -68,7 +74,7 @@ def epoch(count: int, batch: int, batch_norm: bool, kept: int = 0, devices: int 
       ValueError: more devices than the process has.
     """
     mesh, optimizer, kept = _mesh(batch, devices), make_optimizer("sgd", 0.001), kept or count
-    network = _network(batch_norm, mesh)
+    network = _network(batch_norm, mesh, section=section)
     run_epoch = compile_epoch(network, optimizer, False, mesh)
     plan, rows = make_plan(batch, kept, backend.training_piece(jax.default_backend()), batch_norm, size_of(mesh), count)
     examples, mask, rows = replicate((_examples(count), jnp.arange(count) < kept, jnp.int32(rows)), mesh)

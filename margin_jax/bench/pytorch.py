@@ -7,16 +7,17 @@ nothing is loaded, copied or gathered within the time measured. The optimiser is
 import functools
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from margin_jax.bench.timing import Work
+from margin_jax.models.convnet import DESCRIBED
 
 FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
-WIDTHS = (16, 32, 64, 128)
 
 
 def device() -> str:
@@ -34,20 +35,26 @@ def _finish() -> None:
         torch.cuda.synchronize()
 
 
-def make_network(batch_norm: bool, size: int = 32, channels: int = 3) -> nn.Module:
-    """The ConvNet of `margin_jax.models.convnet` with its default widths and 10 classes, on the device.
+def make_network(batch_norm: bool, size: int = 32, channels: int = 3,
+                 section: Mapping[str, Any] = DESCRIBED) -> nn.Module:
+    """A ConvNet of `margin_jax.models.convnet` with 10 classes and no hidden dense layer, on the device.
 
     Args:
       batch_norm: after each convolution.
       size: H = W of the images.
       channels: of the images.
+      section: what the config's section `model` says of it.
     """
-    layers, inputs = [], channels
-    for width in WIDTHS:
-        layers += [nn.Conv2d(inputs, width, 3, 2, 1, bias=False), *([nn.BatchNorm2d(width)] if batch_norm else []),
-                   nn.ReLU()]
-        inputs, size = width, -(-size // 2)
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * size * size, 10, bias=False)).to(device())
+    layers, inputs, kernel, biases = [], channels, section["kernel"], section["biases"]
+    around = kernel // 2 if section["padding"] == "same" else 0
+    for layer, width in enumerate(section["widths"]):
+        stride = section["strides"][layer] if section["strides"] else 2
+        layers += [nn.Conv2d(inputs, width, kernel, stride, around, bias=biases),
+                   *([nn.BatchNorm2d(width)] if batch_norm else []), nn.ReLU()]
+        inputs, size = width, (size + 2 * around - kernel) // stride + 1
+        if layer in section["pooling"]:
+            layers, size = [*layers, nn.MaxPool2d(2)], size // 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * size * size, 10, bias=biases)).to(device())
 
 
 def tensors(images: np.ndarray, labels: np.ndarray, memory_format: torch.memory_format) -> tuple[torch.Tensor, ...]:
@@ -65,11 +72,11 @@ def tensors(images: np.ndarray, labels: np.ndarray, memory_format: torch.memory_
     return x.to(device()).contiguous(memory_format=memory_format), torch.from_numpy(labels).long().to(device())
 
 
-def _epoch(images: np.ndarray, labels: np.ndarray, batch: int, batch_norm: bool, memory_format: torch.memory_format,
-           compiled: bool) -> Work:
+def _epoch(images: np.ndarray, labels: np.ndarray, batch: int, make: Callable[[], nn.Module],
+           memory_format: torch.memory_format, compiled: bool) -> Work:
     torch.manual_seed(0)
     x, y = tensors(images, labels, memory_format)
-    network = make_network(batch_norm).to(memory_format=memory_format)
+    network = make().to(memory_format=memory_format)
     optimizer = torch.optim.SGD(network.parameters(), 0.001, momentum=0.9, fused=True)
     rows = batch or len(y)
 
@@ -118,7 +125,8 @@ def _working(variants: dict[str, Callable[[], Work]]) -> dict[str, Work]:
     return working
 
 
-def epochs(images: np.ndarray, labels: np.ndarray, batch: int, batch_norm: bool, compiled: bool) -> dict[str, Work]:
+def epochs(images: np.ndarray, labels: np.ndarray, batch: int, batch_norm: bool, compiled: bool,
+           section: Mapping[str, Any] = DESCRIBED) -> dict[str, Work]:
     """One training epoch in fixed order, by variant.
 
     Args:
@@ -127,11 +135,13 @@ def epochs(images: np.ndarray, labels: np.ndarray, batch: int, batch_norm: bool,
       batch: rows per step, 0 for all.
       batch_norm: after each convolution.
       compiled: whether to try torch.compile beside eager execution.
+      section: what the config's section `model` says of the network.
 
     Returns:
       By the variant's name, such as "nhwc, compile", the work of one epoch; a compiled variant that fails is left out.
     """
-    return _working({f"{name}{', compile' if c else ''}": functools.partial(_epoch, images, labels, batch, batch_norm,
+    make = functools.partial(make_network, batch_norm, section=section)
+    return _working({f"{name}{', compile' if c else ''}": functools.partial(_epoch, images, labels, batch, make,
                                                                             FORMATS[name], c)
                      for name, c in itertools.product(FORMATS, (False, True) if compiled else (False,))})
 

@@ -6,6 +6,7 @@ BatchNorm can be rescaled at will without changing what the network computes.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,13 @@ from flax import linen as nn
 from margin_jax.errors import InputError
 from margin_jax.models.convolution import SIZE, Conv, convolve, max_pool, out_size, zeros_around
 from margin_jax.models.layers import EPSILON, FEATURES, MaskedBatchNorm, bias_init, kernel_init
+
+# Sections `model` of the two networks that the paper may have trained: the one that it describes, and one that has its
+# number of parameters, 273,546 with BatchNorm.
+DESCRIBED = MappingProxyType({"name": "convnet", "widths": (16, 32, 64, 128), "kernel": 3, "strides": (),
+                              "padding": "same", "pooling": (), "dense": (), "biases": False})
+CANDIDATE = MappingProxyType({"name": "convnet", "widths": (32, 64, 128, 128), "kernel": 3, "strides": (1, 1, 1, 1),
+                              "padding": "valid", "pooling": (1, 3), "dense": (), "biases": True})
 
 
 class Geometry(NamedTuple):
@@ -62,7 +70,7 @@ class ConvNet(nn.Module):
     As it stands it is the network that the paper describes: four 3x3 convolutions of stride 2, one dense layer. With
     32x32x3 images and 10 classes it has 102,320 parameters, where the paper gives 273,546 for the same description.
     With widths (32, 64, 128, 128), strides 1, no padding, pooling after the second and the fourth convolution, biases
-    and BatchNorm it has just these 273,546 (configs/networks.py).
+    and BatchNorm it has just these 273,546 (`CANDIDATE`).
 
     Without biases and BatchNorm the network is positively homogeneous: f(aW; x) = a^K f(W; x) for
     K = len(widths) + len(dense) + 1.
