@@ -234,6 +234,13 @@ def _continuing(folder: RunFolder, later: Any, name: dict[str, Any]) -> Iterator
     shutil.rmtree(path)
 
 
+def _drop_leftovers(folder: RunFolder) -> None:
+    """Drops what `_continuing` would have, had its process not died between writing rows and dropping checkpoints."""
+    for scope in (AFTER, WHOLE_RUN, SCRATCH):
+        for path in (folder.path / "groups").glob(f"*_{scope}"):
+            shutil.rmtree(path)
+
+
 def _control_rows(section: Any, group: Group, networks: list[GridNetwork], rows: Rows) -> None:
     """Failed cells, the network at the removal, and full data for as many epochs as the compressed runs go on."""
 
@@ -270,6 +277,7 @@ def run_grid(config: Any, jobs: Jobs, folder: RunFolder) -> Row:
             _run_rule(cell, jobs, branch, networks, rows, ids)
         if FULL_UPDATES in config.compress.controls:
             _full_for_updates(cell, jobs, WHOLE_RUN if whole else AFTER, networks, rows)
+    _drop_leftovers(folder)
     failed = [row for row in rows.rows if row["status"] != "finished"]
     return {"status": "finished", "cells": len(rows.rows), "failed": len(failed)}
 

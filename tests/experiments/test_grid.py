@@ -71,8 +71,10 @@ def test_a_grid_killed_twice_ends_equal(data, done, tmp_path, monkeypatch):
     for at in (1, 4):
         dying_in_turn([(grid.Rows, "add", at)], monkeypatch, lambda: compress(config, tmp_path / "run"))
         assert 0 < len(cells_by_key(tmp_path / "run")) < 20
+    assert any((tmp_path / "run" / "groups").iterdir())  # what is written already keeps its checkpoints
     compress(config, tmp_path / "run")
     same_tables(done, tmp_path / "run")
+    assert not any((tmp_path / "run" / "groups").iterdir())
 
 
 @pytest.mark.parametrize(("batch", "updates", "expected"), [(4, 0, (4, 2)), (6, 0, (2, 2)), (4, 9, (10, 5)),
