@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from margin_jax.errors import InputError
+from margin_jax.statistics.checks import checked_resamples
 
 DRAWS = 10_000
 
@@ -28,13 +29,13 @@ def hierarchical_bootstrap(seeds: Sequence[np.ndarray], statistic: Callable[[np.
       (1 + B,) float64.
 
     Raises:
-      InputError: no seed, or a seed without points.
+      InputError: no seed, a seed without points, or `resamples` that are no number >= 0.
     """
     arrays = [np.asarray(points) for points in seeds]
     if not arrays or any(array.ndim < 1 or not len(array) for array in arrays):
         raise InputError("expected points of at least one seed, and one point or more for each, got "
                          f"{[array.shape for array in arrays]}; leave out seeds without points")
-    generator = np.random.default_rng(seed)
+    resamples, generator = checked_resamples(resamples), np.random.default_rng(seed)
     values = [np.mean([statistic(points) for points in arrays])]
     for _ in range(resamples):
         chosen = (arrays[place] for place in generator.integers(0, len(arrays), len(arrays)))
@@ -61,7 +62,7 @@ def paired_bootstrap(first: np.ndarray, second: np.ndarray, resamples: int = DRA
       (1 + B,) float64, in the unit of the arrays: shares for booleans.
 
     Raises:
-      InputError: arrays that are no (S, T), or of different shapes.
+      InputError: arrays that are no (S, T) or of different shapes, or `resamples` that are no number >= 0.
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.ndim != 2 or first.shape != second.shape or not first.size:
@@ -69,7 +70,7 @@ def paired_bootstrap(first: np.ndarray, second: np.ndarray, resamples: int = DRA
                          "give the outcome of every test example in every seed")
     difference = first - second
     seeds, examples = difference.shape
-    generator = np.random.default_rng(seed)
+    resamples, generator = checked_resamples(resamples), np.random.default_rng(seed)
     values = [np.array([difference.mean()])]
     for start in range(0, resamples, batch):
         draws = min(batch, resamples - start)

@@ -76,3 +76,11 @@ def test_seeds_without_points_are_refused(seeds):
 def test_outcomes_of_other_examples_are_refused(shapes):
     with pytest.raises(InputError, match=r"\(seeds, examples\)"):
         bootstrap.paired_bootstrap(*map(np.zeros, shapes))
+
+
+@pytest.mark.parametrize("resamples", [-1, 2.5, None])
+def test_a_number_of_draws_that_is_none_is_refused(resamples):
+    with pytest.raises(InputError, match="resamples >= 0"):
+        bootstrap.hierarchical_bootstrap([np.arange(3.0)], resamples=resamples)
+    with pytest.raises(InputError, match="resamples >= 0"):
+        bootstrap.paired_bootstrap(np.ones((2, 3)), np.zeros((2, 3)), resamples)
