@@ -43,9 +43,9 @@ Listed = dict[str, list[Sum | None]]  # what each file of a folder may be; None:
 ADVICE = "restore it from a copy, or run the job again in a new --workdir"
 
 
-def damaged(path: pathlib.Path, what: object, advice: str = ADVICE) -> DamagedError:
+def damaged(path: pathlib.Path, finding: object, advice: str = ADVICE) -> DamagedError:
     """The error of a damaged file: what is wrong with it, and what to do."""
-    return DamagedError(f"{path} is damaged: {what}; {advice}")
+    return DamagedError(f"{path} is damaged: {finding}; {advice}")
 
 
 def sum_of(data: bytes) -> Sum:

@@ -48,10 +48,10 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
                           asked=names is not None)
 
 
-def _title(config: dict[str, Any], what: str) -> str:
+def _title(config: dict[str, Any], subject: str) -> str:
     model, data = config["model"]["name"], config["data"]["name"]
     others = "" if data == "cifar10" else "; the paper's numbers are of CIFAR-10"
-    return f"{paper.MODELS.get(model, model)} on {data}: {what}{others}"
+    return f"{paper.MODELS.get(model, model)} on {data}: {subject}{others}"
 
 
 def _immediate(workdir: pathlib.Path, config: dict[str, Any], name: str, _: str) -> list[pathlib.Path]:

@@ -46,40 +46,40 @@ class Tracks(NamedTuple):
     examples: int
 
 
-def need_course(run: Recorded, what: str) -> None:
+def need_course(run: Recorded, figure: str) -> None:
     """Checks that a run can show how margins come to where they end.
 
     Args:
       run: the run.
-      what: needs the course, such as "figure 7".
+      figure: which needs the course, such as "figure 7".
 
     Raises:
       Lacking: too few epochs with margins, or a run that left examples out, whose margins it trained no more.
     """
     if run.margins.epochs.size < FEWEST:
-        raise Lacking(f"{what} shows margins through training: {run.workdir} should have kept them at {FEWEST} epochs "
-                      f"or more, got {run.margins.epochs.size}; train with a smaller record.margins_every")
+        raise Lacking(f"{figure} shows margins through training: {run.workdir} should have kept them at {FEWEST} "
+                      f"epochs or more, got {run.margins.epochs.size}; train with a smaller record.margins_every")
     if run.removals:
-        raise Lacking(f"{what} follows all training examples to the end, and {run.workdir} left some out; train with "
+        raise Lacking(f"{figure} follows all training examples to the end, and {run.workdir} left some out; train with "
                       "compress.keep=0")
 
 
-def compute_tracks(run: Recorded, what: str = "figure 7") -> Tracks:
+def compute_tracks(run: Recorded, figure: str = "figure 7") -> Tracks:
     """Picks the groups, of 200 examples or a third of all, and reads their margins record by record.
 
     Args:
       run: the run.
-      what: the figure, for messages.
+      figure: its name, for messages.
 
     Raises:
       Lacking: as of `need_course`, or fewer than three finite margins at the end.
     """
-    need_course(run, what)
+    need_course(run, figure)
     stored = run.margins
     final = read.ranked_rows(np.asarray(stored.margins[-1]), stored.ids)
     size = min(GROUP, final.size // len(GROUPS))
     if not size:
-        raise Lacking(f"{what} ranks the margins of the last recorded epoch, of which {final.size} are finite")
+        raise Lacking(f"{figure} ranks the margins of the last recorded epoch, of which {final.size} are finite")
     starts = (0, (final.size - size) // 2, final.size - size)
     places = {name: final[start:start + size] for name, start in zip(GROUPS, starts)}
     rows = read.choose_epochs(stored.epochs, run.separation, MOST)

@@ -135,8 +135,8 @@ def write_numbers(numbers: Fig02Data, folder: pathlib.Path, name: str) -> pathli
     """Writes the numbers of the figure: claims, Spearman's correlations above 0 where they support one, bins."""
     rows, moment = numbers.rows, numbers.moment
 
-    def claim(what: str, measure: str, verdict: Estimate) -> dict[str, Any]:
-        return {"claim": paper.FIG02_CLAIMS[what], "measure": measure, **_correlation(verdict), "moment": moment.name}
+    def claim(name: str, measure: str, verdict: Estimate) -> dict[str, Any]:
+        return {"claim": paper.FIG02_CLAIMS[name], "measure": measure, **_correlation(verdict), "moment": moment.name}
 
     error = dict(zip(rows["network"].astype(int).tolist(), rows["test_error"].tolist()))
     content = {
