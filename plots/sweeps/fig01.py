@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from margin_jax.run_folder import tables as columns
 from margin_jax.statistics import estimates
-from margin_jax.statistics.estimates import Estimate
+from margin_jax.statistics.estimates import UNDEFINED, Estimate
 from margin_jax.theory.distribution import margin_curve
 from plots import paper, style, tables
 from plots.runs import curves, read
@@ -45,6 +45,8 @@ class Fig01Data(NamedTuple):
       natural, random: the two kinds of labels.
       above, below: shares of ranks at which the 95% interval over seeds of natural less random lies above and below 0.
       shares: (P,) share of ranks at which the natural curve lies above, for each seed that both have.
+      weakest: natural less random at the rank at which the interval over seeds shows it least; NaN with one seed.
+      weakest_rank: that rank, from 1, the smallest margin; 0 with one seed.
       by_rho: the mean of `shares` under each rho that the tables have.
       bins: counts of the 100 smallest margins in ten bins by "own", each network's range, and "common", that of all
         networks; by kind of labels (S, 10).
@@ -57,6 +59,8 @@ class Fig01Data(NamedTuple):
     above: float
     below: float
     shares: np.ndarray
+    weakest: Estimate
+    weakest_rank: int
     by_rho: dict[str, float]
     bins: dict[str, dict[str, np.ndarray]]
     edges: np.ndarray
@@ -83,8 +87,18 @@ def compute_numbers(sweep: Sweep) -> Fig01Data:
                     for name, values in smallest.items()},
             "common": {name: np.array([np.histogram(row, edges)[0] for row in values])
                        for name, values in smallest.items()}}
-    return Fig01Data(moment, natural, random, above, below, (first > second).mean(1),
+    return Fig01Data(moment, natural, random, above, below, (first > second).mean(1), *_weakest(difference),
                      _by_rho(sweep, moment, natural, random, pairs), bins, edges)
+
+
+def _weakest(difference: Estimate) -> tuple[Estimate, int]:
+    """The rank of the smallest mean in units of its interval, which tests a claim on all ranks (Berger, 1982)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shown = difference.value / difference.half
+    if np.isnan(shown).all():
+        return UNDEFINED._replace(n=int(difference.n.max())), 0
+    place = int(np.nanargmin(shown))
+    return Estimate(*(values[place].item() for values in difference)), place + 1
 
 
 def _side(sweep: Sweep, moment: str, kind: Condition) -> LabelSide:
@@ -151,7 +165,8 @@ def write_numbers(numbers: Fig01Data, folder: pathlib.Path, name: str) -> pathli
             {"claim": paper.FIG01_CLAIM, "verdict": larger(numbers),
              "share_of_ranks_above": numbers.above, "share_of_ranks_below": numbers.below,
              "share_of_ranks_above_by_seed": paper.row(estimates.t_interval(numbers.shares)),
-             "share_of_ranks_above_by_rho": numbers.by_rho},
+             "share_of_ranks_above_by_rho": numbers.by_rho,
+             "weakest_rank": {"rank": numbers.weakest_rank, "natural_less_random": paper.row(numbers.weakest)}},
             *({"claim": paper.FIG01_BINS_CLAIM, "range": which, "paper": paper.FIG01_FIRST_BIN,
                "ours": {which_labels: paper.row(estimates.t_interval(counts[:, 0].astype(np.float64)))
                         for which_labels, counts in numbers.bins[which].items()},

@@ -57,6 +57,12 @@ def test_ranks_are_judged_by_intervals_over_seeds(tmp_path, margins, verdict):
     assert (numbers.above, numbers.below) == shares_by_loop(curves, [(0, 3), (1, 4), (2, 5)])
     each = [np.mean(np.sort(curves[k][LAST]) > np.sort(curves[k + 3][LAST])) for k in range(3)]
     np.testing.assert_allclose(numbers.shares, each)
+    differences = [np.sort(curves[k][LAST]) - np.sort(curves[k + 3][LAST]) for k in range(3)]
+    tests = [stats.ttest_1samp(values, 0) for values in np.transpose(differences)]
+    place = int(np.argmin([test.statistic for test in tests]))
+    low, high = tests[place].confidence_interval(0.95)
+    assert numbers.weakest_rank == place + 1
+    np.testing.assert_allclose(numbers.weakest, [np.mean(differences, axis=0)[place], low, high, 3], rtol=1e-4)
     assert fig01.larger(numbers) == verdict
     # Networks of one seed are scaled alike by another rho here, so that it changes no comparison.
     assert numbers.by_rho["all"] == numbers.by_rho["conv"] == pytest.approx(np.mean(each))
@@ -102,6 +108,7 @@ def test_labels_are_compared_where_half_of_both_kinds_got(tmp_path, late, moment
 def test_one_seed_and_diverged_networks_leave_the_claims_open(tmp_path):
     numbers, _ = gathered(tmp_path / "one", seeds=1)
     assert fig01.larger(numbers) == "open" and numbers.shares.tolist() == [1.0]
+    assert numbers.weakest_rank == 0 and np.isnan(numbers.weakest.value) and numbers.weakest.n == 1
     found = fig12.compute_numbers(read_sweep(tmp_path / "one"))
     content = json.loads(fig12.write_numbers(found, tmp_path, "fig12").read_text())
     assert [claim["verdict"] for claim in content["claims"]] == ["open", "open"]
