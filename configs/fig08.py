@@ -8,8 +8,9 @@ Expected   on CIFAR-2 separation at epoch 26, 26 and 32 for seeds 0 to 2, 5.5% t
 Time       1 to 1.5 minutes on two CPU cores.
 Run        python launch/train.py --config=configs/fig08.py --config.data.dir=DIR --workdir=runs/fig08
            To the length of fig. 9: add --config.stop.after=75
-           On CIFAR-10, with what separates it: --config=configs/fig08.py:cifar10 (see configs/cifar10_separated.py; 4
-           to 5 s an epoch, about 100 epochs; not run to the end yet).
+           On CIFAR-10, with what separates it (see configs/cifar10_separated.py): --config=configs/fig08.py:cifar10, 17
+           minutes. Separation at epoch 60, 73 and 69 for seeds 0 to 2, 34.4% to 35.2% test error 35 epochs on. At
+           separation 10, 11 and 11 of the final 20 are present, 66 +- 21% of 100 (results/fig08_cifar10).
 Trial      add --config.data.name=digits
 """
 
