@@ -25,8 +25,11 @@ _NAMES = {
                             "relative_iqr"),
     "theory.norms": ("layer_norm", "layer_norms", "rho", "rho_factors", "log_rho", "normalised_params"),
     # which examples: scores, rules, masks
-    "theory.scores": ("el2n", "grand", "network_grand", "Dynamics", "fresh_dynamics", "present", "forgetting", "aum"),
-    "theory.selection": ("select", "balanced_mask", "random_scores", "of_ids", "kept_counts"),
+    "theory.scores": ("el2n", "grand", "network_grand", "Dynamics", "fresh_dynamics", "present", "forgetting", "aum",
+                      "dual", "farthest_first"),
+    "theory.deletion": ("term_norms", "kkt_weights"),
+    "theory.selection": ("select", "Cut", "balanced_mask", "window_mask", "stratified_mask", "random_scores", "of_ids",
+                         "kept_counts"),
     # what is said to predict the test error
     "theory.complexity": ("spectral_norm", "operator_norms", "network_norms", "log_path_norm",
                           "log_spectral_complexity"),

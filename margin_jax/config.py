@@ -41,6 +41,7 @@ def default_config() -> ConfigDict:
             "times": 5,
         },
         "compress": _compress(),
+        "score": _score(),
         "sweep": _sweep(),
         "stability": _stability(),
         "rho": {
@@ -112,9 +113,12 @@ def _compress() -> dict[str, Any]:
     """What a removal leaves out and what follows; launch/train.py reads the first block alone."""
     return {
         "keep": 0,  # 0: no removal; else the count kept when the stop rule is met
-        "rule": "smallest",  # of margin_jax.theory.selection.RULES
+        # Of margin_jax.theory.selection.RULES; "el2n@20": by its score after epoch 20, with score.networks > 0.
+        "rule": "smallest",
         "balanced": False,  # class by class, in equal shares
         "ids": (),  # for the rule "ids"
+        "difficulty": "aum",  # score of the rules "window" and "stratified", of selection.HARDEST_IS_LARGEST
+        "hardest": 0.1,  # share of the examples, the hardest, that these two leave out
         "epochs": 50,  # trained on after the removal; continuous: at most this many after each one
         # launch/compress.py
         "mode": "immediate",  # "continuous", "grid"
@@ -123,7 +127,8 @@ def _compress() -> dict[str, Any]:
         "init_stds": (),  # continuous: networks with these standard deviations of normal initial weights; () is `model`
         "optimizers": (),  # continuous: networks trained with each, before and after; () is `optimizer` alone
         "base": "",  # folder of the networks trained before the removal, shared by experiments; "": in the work folder
-        # All but "full_updates", of grids: full data at a cell's own settings, for as many updates as its rules have.
+        # Those below, any rule, such as "el2n@20" or "window+balanced", and in grids "full_updates": full data at a
+        # cell's own settings, for as many updates as its rules have.
         "controls": ("frozen", "random", "largest", "balanced", "scratch", "full"),
         "optimizer": "",  # after the removal; "": as before; of a grid in scope "whole_run" alone, as the next two
         "learning_rate": 0.0,  # after the removal; 0: as before
@@ -137,6 +142,16 @@ def _compress() -> dict[str, Any]:
         "grid_optimizers": ("sgd",),
         "grid_learning_rates": (0.1, 0.01, 0.001),
         "grid_batch_sizes": (200, 100, 50, 20, 10, 1),
+    }
+
+
+def _score() -> dict[str, Any]:
+    """Where launch/compress.py takes the scores that its rules rank by."""
+    return {
+        "networks": 0,  # 0: of the network that is compressed; else means over so many networks of other seeds
+        "seed": 1000,  # of the first of these; the others count up from it
+        "epoch": -1,  # after which they are scored, 0 at initialisation; -1: where they meet the stop rule
+        "window": 10,  # epochs of the rule "dual"
     }
 
 

@@ -52,18 +52,19 @@ def _texts(values: Any) -> bool:
 
 
 MODES = ("immediate", "continuous", "grid")
-CONTROLS = ("frozen", "random", "largest", "balanced", "scratch", "full", "full_updates")
+CONTROLS = ("frozen", "scratch", "full", "full_updates")  # beside the rules
 LABEL_DRAWS = ("shared", "by_seed")
 CHOICES = {
     "data.name": DATA_NAMES, "model.name": MODEL_NAMES, "model.init": INITS, "model.conv": CONVOLUTIONS,
     "model.padding": PADDINGS, "data.scaling": SCALINGS,
     "optimizer.name": OPTIMIZERS, "stop.rule": ("epochs", "separation", "convergence"),
-    "compress.rule": selection.RULES, "compress.mode": MODES, "compress.optimizer": ("", *OPTIMIZERS),
+    "compress.difficulty": tuple(selection.HARDEST_IS_LARGEST), "compress.mode": MODES,
+    "compress.optimizer": ("", *OPTIMIZERS),
     "compress.batch_norm": BATCH_NORM, "compress.grid_scope": ("after", "whole_run"),
     "rho.mode": norms.MODES, "rho.norm": norms.KINDS, "sweep.label_draws": LABEL_DRAWS,
 }
 SEVERAL = {"stability.choices": replace_one.CHOICES,
-           "compress.controls": CONTROLS, "compress.grid_optimizers": OPTIMIZERS, "compress.optimizers": OPTIMIZERS}
+           "compress.grid_optimizers": OPTIMIZERS, "compress.optimizers": OPTIMIZERS}
 # Keys that a mode of compression does not use: they must hold their defaults, lest they seem to do something.
 UNUSED = {
     "immediate": ("compress.init_stds", "compress.optimizers"),
@@ -77,14 +78,17 @@ RANGES = (
       "stop.smallest", "stop.times", "model.growth", "model.kernel"), lambda v: v >= 1, ">= 1"),
     (("compress.batch_size",), lambda v: v >= -1, ">= 1, 0 for full gradient descent, or -1 for no change"),
     (("batch_size",), lambda v: v >= 0, ">= 1, or 0 for full gradient descent"),
-    (("seed", "data.random_seed"), lambda v: 0 <= v < 2**32, "in 0..2^32 - 1"),
+    (("seed", "data.random_seed", "score.seed"), lambda v: 0 <= v < 2**32, "in 0..2^32 - 1"),
+    (("score.epoch",), lambda v: v >= -1, ">= 0, or -1 for the stop rule"),
+    (("score.window",), lambda v: v >= 2, ">= 2"),
     (("micro_batch", "devices", "data.examples", "stop.after", "compress.keep", "compress.epochs",
-      "compress.record_every", "compress.updates",
+      "compress.record_every", "compress.updates", "score.networks",
       "record.piece", "record.collapse_every", "sweep.train_loss", "sweep.chunk", "optimizer.weight_decay",
       "checkpoint_seconds", "log_every_seconds", "model.stem",
       "compress.learning_rate"), lambda v: v >= 0, ">= 0"),
     (("model.init_std", "optimizer.learning_rate"), _single, "> 0, in 1e-37..1e38"),
-    (("data.random_fraction", "record.dense_below", "stop.overlap"), lambda v: 0 <= v <= 1, "in [0, 1]"),
+    (("data.random_fraction", "record.dense_below", "stop.overlap", "compress.hardest"), lambda v: 0 <= v <= 1,
+     "in [0, 1]"),
     (("model.reduction",), lambda v: 0 < v <= 1, "in (0, 1]"),
     (("optimizer.momentum",), lambda v: 0 <= v < 1, "in [0, 1)"),
     (("rho.p",), lambda v: v >= 1, ">= 1"),
@@ -124,7 +128,7 @@ RANGES = (
 )
 # The largest whole numbers: beyond these a job would die of memory or of a type's range, or never begin.
 MOST = {
-    **dict.fromkeys(("seed", "data.random_seed", "compress.seeds"), 2**32 - 1), "compress.ids": 2**63 - 1,
+    **dict.fromkeys(("seed", "data.random_seed", "compress.seeds", "score.seed"), 2**32 - 1), "compress.ids": 2**63 - 1,
     **dict.fromkeys(("model.widths", "model.dense", "model.growth", "model.stem"), 65_536), "model.blocks": 1000,
     **dict.fromkeys(("model.kernel", "model.strides"), 1023), "devices": 256, "sweep.networks": 100_000,
     **dict.fromkeys(("sweep.resamples", "stability.trials"), 10**7),
@@ -196,6 +200,54 @@ def _check_choices_and_ranges(flat: dict[str, Any]) -> None:
             _need(flat, key, holds(flat[key]), expected)
 
 
+def _rules(flat: dict[str, Any]) -> list[selection.NamedRule]:
+    """The rule and the controls that are rules, checked."""
+    controls = flat["compress.controls"]
+    _need(flat, "compress.controls", _texts(controls) and _distinct(controls),
+          f"some of {', '.join((*CONTROLS, *selection.RULES))}, each once")
+    rules = []
+    for key, names in (("compress.rule", (flat["compress.rule"],)),
+                       ("compress.controls", [name for name in controls if name not in CONTROLS])):
+        for name in names:
+            try:
+                rules.append(selection.named_rule(name))
+            except InputError as error:
+                beside = f"some of {', '.join(CONTROLS)}, and rules: " * (key == "compress.controls")
+                raise InputError(f"config: {key} should be {beside}{str(error).removeprefix('expected ')}") from error
+    _need(flat, "compress.rule", not rules[0].balanced, "without '+balanced', which compress.balanced=True says")
+    _need(flat, "compress.controls", all(rule.name != "ids" for rule in rules[1:]),
+          "without the rule 'ids', which compress.rule alone may be")
+    return rules
+
+
+def _check_scores(flat: dict[str, Any], rules: list[selection.NamedRule]) -> None:
+    """Checks the section `score` against the rules of a compression."""
+    networks, first = flat["score.networks"], flat["score.seed"]
+    for rule in rules:
+        name = rule.name if rule.epoch is None else f"{rule.name}@{rule.epoch}"
+        _need(flat, "score.networks", networks > 0 or rule.epoch is None, f">= 1 for the rule {name!r}: only networks "
+              "that are trained to be scored are looked at on their way")
+        score = selection.RANKINGS[rule.name].score or flat["compress.difficulty"] if rule.name != "ids" else ""
+        _need(flat, "score.networks", networks > 0 or score != "dual", ">= 1 for the score 'dual', which needs the "
+              "probabilities of every epoch")
+        epoch = flat["score.epoch"] if rule.epoch is None else rule.epoch
+        _need(flat, "score.epoch", epoch <= flat["epochs"], f"at most the {flat['epochs']} epochs of a network, which "
+              f"holds of the rule {name!r} too")
+        _need(flat, "score.window", score != "dual" or epoch < 0 or epoch >= flat["score.window"],
+              f"at most the {epoch} epochs after which the rule {name!r} is scored")
+    if not networks:
+        for key in ("score.epoch", "score.seed", "score.window"):
+            default = flatten(default_config())[key]
+            _need(flat, key, flat[key] == default, f"{default} with score.networks=0, which does not use it")
+        return
+    seeds = set(flat["compress.seeds"]) or {flat["seed"]}
+    _need(flat, "score.seed", not seeds & set(range(first, first + networks)) and first + networks <= 2**32,
+          "such that no network is scored and compressed: seeds "
+          f"{first}..{first + networks - 1} are scored, {', '.join(map(str, sorted(seeds)))} compressed")
+    _need(flat, "score.networks", flat["compress.mode"] != "grid" or flat["compress.grid_scope"] == "after",
+          "0 with compress.grid_scope=whole_run, whose networks have the settings of their cells")
+
+
 def validate(config: Any) -> None:
     """Checks keys, types and ranges.
 
@@ -224,6 +276,7 @@ def validate(config: Any) -> None:
     _need(flat, "model.batch_norm", normalised, "True with model.name=densenet, which always has BatchNorm")
     _need(flat, "compress.balanced", not flat["compress.balanced"] or flat["compress.rule"] not in ("ids", "balanced"),
           "False for the rules 'ids', which names every example, and 'balanced', which is so already")
+    _rules(flat)
     named = flat["compress.keep"] > 0 and flat["compress.rule"] == "ids"
     _need(flat, "compress.ids", not named or len(flat["compress.ids"]) == flat["compress.keep"],
           f"the {flat['compress.keep']} ids of compress.keep for compress.rule='ids'")
@@ -247,6 +300,7 @@ def validate_compression(config: Any) -> None:
               f"{default[key]!r} in mode {flat['compress.mode']!r}, which does not use it")
     _need(flat, "compress.controls", grid or "full_updates" not in flat["compress.controls"],
           "without 'full_updates', which a grid alone has")
+    _check_scores(flat, _rules(flat))
     fresh = "scratch" in flat["compress.controls"]
     _need(flat, "compress.keeps", not (continuous and fresh) or several or flat["compress.keep"] > 0,
           "the counts at which fresh networks are trained, for the control 'scratch'")
@@ -254,6 +308,23 @@ def validate_compression(config: Any) -> None:
     _need(flat, "compress.rule", flat["compress.rule"] != "ids" or not (continuous or several),
           "a rule that ranks examples where several counts are kept")
     _need(flat, "compress.epochs", not continuous or flat["compress.epochs"] > 0, ">= 1 in mode 'continuous'")
+
+
+def _need_no_scoring(flat: dict[str, Any]) -> None:
+    _need(flat, "score.networks", flat["score.networks"] == 0, "0 but in launch/compress.py, which alone scores others")
+
+
+def validate_training(config: Any) -> None:
+    """Checks what launch/train.py needs beyond `validate`.
+
+    Raises:
+      InputError: a mode of launch/compress.py, or a rule whose score needs other networks or the course of training.
+    """
+    flat = flatten(config)
+    _need(flat, "compress.mode", flat["compress.mode"] == "immediate", "'immediate' to train one network; "
+          "launch/compress.py runs every mode, with its controls")
+    _need_no_scoring(flat)
+    _check_scores(flat, _rules(flat)[:1])
 
 
 def validate_sweep(config: Any) -> None:
@@ -265,6 +336,7 @@ def validate_sweep(config: Any) -> None:
     flat = flatten(config)
     _need(flat, "compress.keep", flat["compress.keep"] == 0, "0 in a sweep, which removes nothing")
     _need(flat, "compress.mode", flat["compress.mode"] == "immediate", "'immediate' in a sweep, which removes nothing")
+    _need_no_scoring(flat)
     _need(flat, "record.collapse_every", flat["record.collapse_every"] == 0,
           "0 in a sweep, whose networks do not record it; launch/train.py does")
     without = False in flat["sweep.batch_norms"]
@@ -287,6 +359,7 @@ def validate_stability(config: Any, train: int | None = None, test: int | None =
     flat = flatten(config)
     _need(flat, "compress.keep", flat["compress.keep"] == 0, "0 in launch/stability.py, which keeps every example")
     _need(flat, "compress.mode", flat["compress.mode"] == "immediate", "'immediate' in launch/stability.py")
+    _need_no_scoring(flat)
     _need(flat, "stop.rule", flat["stop.rule"] != "epochs",
           "separation or convergence, since a point is replaced once the data are separated")
     trials = flat["stability.trials"] > 0

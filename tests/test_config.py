@@ -68,7 +68,7 @@ def test_defaults_are_valid_and_stay_as_they_are():
     ("model.widths", (4, 0), "one or more whole numbers"),
     ("model.widths", (4, 2.5), "one or more whole numbers"),
     ("compress.keep", -5, "keep should be >= 0"),
-    ("compress.rule", "middle", "should be one of"),
+    ("compress.rule", "middle", "should be a rule of smallest, "),
     ("rho.mode", "batch_norm", "only with model.batch_norm=True"),
     ("rho.p", 0.5, "rho.p should be >= 1"),
     ("gamma.relative", (0.0,), "numbers > 0"),

@@ -22,15 +22,14 @@ from margin_jax.run_folder.checksums import damaged
 from margin_jax.run_folder.tables import AFTER, FULL, SCRATCH, rule_name
 from margin_jax.run_folder.write import check_origin
 from margin_jax.training.state import TrainState, with_optimizer
-
-RULE_CONTROLS = ("random", "largest", "balanced")  # controls that are rules
+from margin_jax.validation import CONTROLS
 
 
 class Branch(NamedTuple):
     """One compression, or its control.
 
     Attributes:
-      rule: of `selection.RULES`, or "full".
+      rule: of `selection.RULES`, with or without the epoch of its score, or "full".
       balanced: class by class.
       kept: examples kept in the end; 0 for a continuous schedule.
       scope: "after", from the network at the removal on; "scratch", a fresh network on the same examples.
@@ -73,7 +72,8 @@ class Start(NamedTuple):
 
 def rules(section: Any) -> list[tuple[str, bool]]:
     """The rule and the controls that are rules, each with whether it is balanced, without repeats."""
-    controls = [(rule, False) for rule in RULE_CONTROLS if rule in section.controls]
+    controls = [(rule.removesuffix("+balanced"), rule.endswith("+balanced")) for rule in section.controls
+                if rule not in CONTROLS]
     return list(dict.fromkeys([(section.rule, section.balanced), *controls]))
 
 
@@ -107,7 +107,8 @@ def starts(section: Any, seed: int) -> list[Start]:
 def base_config(config: Any, start: Start) -> Any:
     """The config of the run before the removal; equal for all experiments that may share it."""
     base = config.copy_and_resolve_references()
-    base.compress, base.stability = default_config().compress, default_config().stability
+    default = default_config()
+    base.compress, base.stability, base.score = default.compress, default.stability, default.score
     base.seed = start.seed
     if start.init_std:
         base.model.init, base.model.init_std = "normal", start.init_std
@@ -141,7 +142,10 @@ def branch_config(config: Any, start: Start, branch: Branch, epochs: int) -> Any
     """
     run, section = base_config(config, start), config.compress
     run.compress.update({"rule": branch.rule, "balanced": branch.balanced, "keep": branch.kept, "epochs": epochs,
-                         "ids": tuple(section.ids) if branch.rule == "ids" else ()})
+                         "ids": tuple(section.ids) if branch.rule == "ids" else (),
+                         "difficulty": section.difficulty, "hardest": section.hardest})
+    if branch.rule not in (FULL, "ids"):
+        run.score.update(config.score)
     if branch.rule == FULL:
         # Schedules of different lengths are compared with full data at their own last epochs.
         run.record.every = 1 if section.mode == "continuous" else run.record.every
@@ -277,8 +281,8 @@ def branch_path(base: Base, branch: Branch, home: pathlib.Path, epochs: int) -> 
     return base.path.with_name(f"{base.path.name}_full_{epochs}") if branch.rule == FULL else home / branch.name
 
 
-def run_branch(config: Any, jobs: Jobs, base: Base, branch: Branch, home: pathlib.Path,
-               epochs: int) -> tuple[Any, pathlib.Path, dict[str, Any]]:
+def run_branch(config: Any, jobs: Jobs, base: Base, branch: Branch, home: pathlib.Path, epochs: int,
+               scores: dict[tuple[str, bool], np.ndarray] | None = None) -> tuple[Any, pathlib.Path, dict[str, Any]]:
     """Runs a branch, goes on with it, or reads it if it is over.
 
     Args:
@@ -288,6 +292,7 @@ def run_branch(config: Any, jobs: Jobs, base: Base, branch: Branch, home: pathli
       branch: which one; a fresh network needs the branch of scope "after" whose examples it takes.
       home: holds the run folders of the branches of this base.
       epochs: compress.epochs of the branch.
+      scores: of `scoring.mean_scores`.
 
     Returns:
       The config of its run, its run folder and its summary; a branch that diverged says so there.
@@ -297,7 +302,8 @@ def run_branch(config: Any, jobs: Jobs, base: Base, branch: Branch, home: pathli
         job = jobs.get(run)
         description = describe(run, jobs.dataset, job) | {"base": base.start.name, "scope": branch.scope}
         try:
-            run_in(path, run, jobs.dataset, job, description, _start(config.compress, run, job, base, branch, home))
+            run_in(path, run, jobs.dataset, job, description, _start(config.compress, run, job, base, branch, home),
+                   (scores or {}).get((branch.rule, branch.balanced)))
         except DivergedError as error:
             logging.warning("%s: %s", branch.name, error)
     return run, path, read.read_json(path, "summary.json")

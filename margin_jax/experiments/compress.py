@@ -26,6 +26,7 @@ from margin_jax.experiments.compress_tables import Gathered, failed_row, frozen_
 from margin_jax.experiments.grid import run_grid
 from margin_jax.experiments.job import checked_data, describe
 from margin_jax.experiments.many_networks import Jobs
+from margin_jax.experiments.scoring import Scores, mean_scores
 from margin_jax.run_folder import write
 from margin_jax.run_folder.tables import AFTER, FROZEN, FULL, WHOLE_RUN
 from margin_jax.run_folder.write import opened
@@ -53,12 +54,13 @@ def compress(config: Any, path: str | pathlib.Path) -> dict[str, Any]:
     description = describe(config, dataset, jobs.get(config)) | {"job": "compress"}
     with opened(path, config, description) as folder:
         run = run_grid if section.mode == "grid" else run_branches
-        summary = run(config, jobs, folder)
+        scores = mean_scores(config, jobs, folder.path)
+        summary = run(config, jobs, folder, scores)
         folder.finish(summary)
         return summary
 
 
-def run_branches(config: Any, jobs: Jobs, folder: write.RunFolder) -> dict[str, Any]:
+def run_branches(config: Any, jobs: Jobs, folder: write.RunFolder, scores: Scores) -> dict[str, Any]:
     """The modes "immediate" and "continuous": every branch is a run folder; tables are made anew after each."""
     section = config.compress
     gathered = Gathered(folder, kept_counts_of(section))
@@ -72,16 +74,16 @@ def run_branches(config: Any, jobs: Jobs, folder: write.RunFolder) -> dict[str, 
             continue
         if FROZEN in section.controls:
             gathered.cell(frozen_row(base))
-        _branches_of(config, jobs, base, folder.path / start.name, gathered)
+        _branches_of(config, jobs, base, folder.path / start.name, gathered, scores)
     return gathered.summary()
 
 
-def _branches_of(config: Any, jobs: Jobs, base: Base, home: pathlib.Path, gathered: Gathered) -> None:
+def _branches_of(config: Any, jobs: Jobs, base: Base, home: pathlib.Path, gathered: Gathered, scores: Scores) -> None:
     """The rules, and then the controls that need to know how long those took or what they kept."""
     section = config.compress
 
     def run(branch: Branch, epochs: int) -> int:
-        of_run, path, summary = run_branch(config, jobs, base, branch, home, epochs)
+        of_run, path, summary = run_branch(config, jobs, base, branch, home, epochs, scores)
         gathered.branch(base, branch, of_run, path, summary)
         return summary["epochs"] - base.row["epoch"]
 

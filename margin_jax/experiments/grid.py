@@ -42,7 +42,8 @@ from margin_jax.experiments.many_networks import (
     train_on,
 )
 from margin_jax.experiments.recording import Reporter, init_std
-from margin_jax.experiments.removal import kept_after, rule_scores
+from margin_jax.experiments.removal import ScoredNetwork, kept_after, rule_scores
+from margin_jax.experiments.scoring import Scores
 from margin_jax.run_folder import read, tables
 from margin_jax.run_folder.checkpoint import Checkpoints
 from margin_jax.run_folder.tables import AFTER, FROZEN, FULL, FULL_UPDATES, SCRATCH, WHOLE_RUN, Row
@@ -265,7 +266,7 @@ def _control_rows(section: Any, group: Group, networks: list[GridNetwork], rows:
         rows.add(group_rows(cell, group, branch, good, trained))
 
 
-def run_grid(config: Any, jobs: Jobs, folder: RunFolder) -> Row:
+def run_grid(config: Any, jobs: Jobs, folder: RunFolder, scores: Scores) -> Row:
     """Every cell of the grid with its controls; returns what summary.json holds."""
     whole = config.compress.grid_scope == WHOLE_RUN
     rows, ids = Rows(folder, whole), IdsTable(folder)
@@ -274,7 +275,7 @@ def run_grid(config: Any, jobs: Jobs, folder: RunFolder) -> Row:
         cell = setting(config, optimizer, batch_size, config.optimizer.learning_rate)
         for rule, balanced in rules(config.compress):
             branch = Branch(rule, balanced, config.compress.keep, WHOLE_RUN if whole else AFTER)
-            _run_rule(cell, jobs, branch, networks, rows, ids)
+            _run_rule(cell, jobs, branch, networks, rows, ids, scores)
         if FULL_UPDATES in config.compress.controls:
             _full_for_updates(cell, jobs, WHOLE_RUN if whole else AFTER, networks, rows)
     _drop_leftovers(folder)
@@ -309,7 +310,8 @@ def _after_groups(config: Any, jobs: Jobs, folder: RunFolder,
             yield optimizer, batch_size, networks
 
 
-def _run_rule(cell: Any, jobs: Jobs, branch: Branch, networks: list[GridNetwork], rows: Rows, ids: IdsTable) -> None:
+def _run_rule(cell: Any, jobs: Jobs, branch: Branch, networks: list[GridNetwork], rows: Rows, ids: IdsTable,
+              scores: Scores) -> None:
     """One rule in one group: from the networks at the removal on, and with fresh ones on the same examples."""
     section = cell.compress
     scopes = [branch.scope] + [SCRATCH] * (SCRATCH in section.controls)
@@ -318,7 +320,7 @@ def _run_rule(cell: Any, jobs: Jobs, branch: Branch, networks: list[GridNetwork]
         rows.has(**fixed, scope=scope, seed=n.base.start.seed, learning_rate=n.learning_rate) for n in networks)]
     if not todo:
         return
-    masks = _masks(section, jobs.get(cell), jobs.dataset.train, branch, networks)
+    masks = _masks(section, jobs.get(cell), jobs.dataset.train, branch, networks, scores)
     kept = np.stack([np.flatnonzero(mask) for mask in masks])
     for network, mask in zip(networks, masks, strict=True):
         ids.add([_ids_row(cell, branch, network, jobs.dataset.train.ids, mask)])
@@ -382,14 +384,17 @@ def _ids_row(cell: Any, branch: Branch, network: GridNetwork, ids: np.ndarray, m
             "ids": ids[mask][order].tolist()} | whole
 
 
-def _masks(section: Any, job: Job, split: Split, branch: Branch, networks: list[GridNetwork]) -> np.ndarray:
-    """(K, N) boolean: what the rule keeps of every network."""
+def _masks(section: Any, job: Job, split: Split, branch: Branch, networks: list[GridNetwork],
+           given: Scores | None = None) -> np.ndarray:
+    """(K, N) boolean: what the rule keeps of every network; `given` are scores of other networks."""
     section = section.copy_and_resolve_references()
     section.rule, section.balanced = branch.rule, branch.balanced
     masks = []
     for network in networks:
-        snapshot = network.base.snapshot
-        scores = None if branch.rule == "ids" else rule_scores(
-            branch.rule, network.base.start.seed, job, snapshot.state, network.margins, snapshot.dynamics)
-        masks.append(kept_after(section, branch.kept, scores, split.labels, split.ids, snapshot.progress.mask))
+        seed, (state, progress, seen) = network.base.start.seed, network.base.snapshot
+        scores = (given or {}).get((branch.rule, branch.balanced))
+        if scores is None and branch.rule != "ids":
+            scores = rule_scores(section, seed, branch.kept, progress.mask,
+                                 ScoredNetwork(job, state.params, state.batch_stats, network.margins, seen))
+        masks.append(kept_after(section, seed, branch.kept, scores, split, progress.mask))
     return np.stack(masks)

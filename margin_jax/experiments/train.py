@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from margin_jax import signals
 from margin_jax.data.dataset import Dataset
-from margin_jax.errors import DivergedError, InputError
+from margin_jax.errors import DivergedError
 from margin_jax.experiments import recording, schedule
 from margin_jax.experiments.job import Job, Snapshot, checked_data, describe, fresh_snapshot, make_job, placed
 from margin_jax.experiments.recording import Reporter, summarise_run
@@ -30,6 +30,7 @@ from margin_jax.theory.scores import present
 from margin_jax.training.epoch import make_plan
 from margin_jax.training.evaluate import Evaluation
 from margin_jax.training.state import EpochStats, Examples, parameter_distance, standardised
+from margin_jax.validation import validate_training
 
 THIS = "."  # the run folder as a checkpoint names it
 _present = jax.jit(present, donate_argnums=0)
@@ -99,7 +100,7 @@ class TrainRun:
     """One run in an open folder."""
 
     def __init__(self, config: Any, dataset: Dataset, job: Job, folder: RunFolder, checkpoints: Checkpoints,
-                 start: Snapshot | None = None) -> None:
+                 start: Snapshot | None = None, scores: np.ndarray | None = None) -> None:
         """Everything is opened and checked by the caller.
 
         Args:
@@ -110,7 +111,9 @@ class TrainRun:
           checkpoints: of that folder.
           start: in host memory, what the run starts from, with its own first record; absent for a fresh network.
             Examples are removed at once if the stop rule is met.
+          scores: (N,) what the rule ranks by, of other networks; absent where it is the run's own network.
         """
+        self.scores = scores
         self.config, self.dataset, self.job, self.folder, self.checkpoints = config, dataset, job, folder, checkpoints
         self.start = None if start is None else start._replace(progress=start.progress._replace(seconds=np.float64(0)))
         self.snapshot = placed(self.start, job) if start else fresh_snapshot(job, dataset.train.labels.size,
@@ -226,7 +229,7 @@ class TrainRun:
 
     def remove(self, margins: np.ndarray) -> None:
         """Updates the mask by the config's rule; nothing else changes."""
-        self.snapshot = removed(self.config, self.job, self.dataset.train, self.snapshot, margins)
+        self.snapshot = removed(self.config, self.job, self.dataset.train, self.snapshot, margins, self.scores)
         self._write_mask()
 
     def save(self, force: bool) -> None:
@@ -289,30 +292,24 @@ def train(config: Any, path: str | pathlib.Path) -> dict[str, Any]:
       InputError: bad config, data or work folder; nothing on disk has been touched.
       DivergedError: a loss or parameter stopped being finite; the run folder says where.
     """
-    dataset = checked_data(config, path, _check)
+    dataset = checked_data(config, path, validate_training)
     job = make_job(config, dataset)
     return run_in(path, config, dataset, job, describe(config, dataset, job))
 
 
-def _check(config: Any) -> None:
-    if config.compress.mode != "immediate":
-        raise InputError(f"config: compress.mode should be 'immediate' to train one network, got "
-                         f"{config.compress.mode!r}; launch/compress.py runs every mode, with its controls")
-
-
 def run_in(path: str | pathlib.Path, config: Any, dataset: Dataset, job: Job, description: dict[str, Any],
-           start: Snapshot | None = None) -> dict[str, Any]:
+           start: Snapshot | None = None, scores: np.ndarray | None = None) -> dict[str, Any]:
     """Runs in a folder, new or of an interrupted run of the same config; arguments as of `TrainRun`.
 
     Args:
       path: the run folder.
-      config, dataset, job, start: as of `TrainRun`.
+      config, dataset, job, start, scores: as of `TrainRun`.
       description: what config.json is to hold.
 
     Returns:
       What summary.json holds.
     """
     with opened(path, config, description) as folder, Checkpoints(folder.path / "checkpoints") as checkpoints:
-        run = TrainRun(config, dataset, job, folder, checkpoints, start)
+        run = TrainRun(config, dataset, job, folder, checkpoints, start, scores)
         run.resume()
         return run.run()

@@ -138,9 +138,13 @@ class RunFolder:
 
     def write_mask(self, **arrays: np.ndarray) -> None:
         """Writes mask.npz; arrays as in `run_folder.read.read_mask`."""
+        self.write_arrays("mask.npz", **arrays)
+
+    def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """Writes a small .npz anew, which `read.read_arrays` reads."""
         file = io.BytesIO()
         np.savez(file, **arrays)
-        self._put("mask.npz", file.getvalue())
+        self._put(name, file.getvalue())
 
     def _append(self, name: str, data: bytes) -> None:
         path = self.path / name

@@ -140,11 +140,12 @@ def term_norms(apply_fn: ApplyFn, params: Any, images: jax.Array, labels: jax.Ar
                piece: int = 50) -> dict[str, jax.Array]:
     """rho ||dm_n/dV_k - V_k m_n|| of every example n and layer k: the sizes of the terms of (5).
 
-    The gradients of one piece are alive at a time.
+    Of a network with biases or BatchNorm, of which (5) does not hold, they are those of its weight layers, the other
+    parameters and running statistics held fixed. The gradients of one piece are alive at a time.
 
     Args:
       apply_fn: (params, x (1, ...)) -> logits (1, C).
-      params: pytree of float arrays in which every leaf is a weight layer.
+      params: pytree of float arrays.
       images: (N, ...) inputs in the form that `apply_fn` accepts.
       labels: (N,) integer labels.
       piece: P, rows at once, static.
@@ -156,18 +157,42 @@ def term_norms(apply_fn: ApplyFn, params: Any, images: jax.Array, labels: jax.Ar
       ValueError: piece < 1, no rows, or arrays of different length.
     """
     checked_weights(params)
-    norms = layer_norms(params)
-    if len(norms) != len(jax.tree.leaves(params)):
-        raise InputError("expected parameters of which every leaf is a weight layer, got others too; equation (5) "
-                         f"holds of networks without biases alone, and has terms of {sorted(norms)}")
+    norms, layers = layer_norms(params), weight_layers(params)
 
     def norms_of(image: jax.Array, label: jax.Array) -> dict[str, jax.Array]:
         eta, slope = jax.value_and_grad(lambda p: margins(apply_fn(p, image[None]), label[None])[0])(params)
-        leaves = zip(norms, jax.tree.leaves(params), jax.tree.leaves(slope), strict=True)
-        return {name: jnp.sqrt(jnp.sum(jnp.square(norms[name] * gradient - w / norms[name] * eta)))
-                for name, w, gradient in leaves}
+        slopes = weight_layers(slope)
+        return {name: jnp.sqrt(jnp.sum(jnp.square(norms[name] * slopes[name] - w / norms[name] * eta)))
+                for name, w in layers.items()}
 
     return map_pieces(jax.vmap(norms_of), (images, checked_labels(labels)), piece)
+
+
+def kkt_weights(values: np.ndarray, terms: dict[str, np.ndarray]) -> np.ndarray:
+    """What share each example has of the terms of (5): mean over layers of exp(-eta_n) t_n / sum_m exp(-eta_m) t_m.
+
+    (5) is the stationarity of the largest margin at which training of a homogeneous network arrives (Lyu and Li 2020),
+    with exp(-eta_n) in place of its multipliers: examples of no weight could be deleted.
+
+    Args:
+      values: (N,) float, raw margins on logits.
+      terms: of `term_norms`, t_n (N,) by layer.
+
+    Returns:
+      (N,) float64 >= 0 that add up to 1; a layer whose terms are all 0 does not count, and without any other the
+      weights are those of `soft_weights`.
+
+    Raises:
+      InputError: terms of another number of examples, or margins as `soft_weights` refuses them.
+    """
+    factors = soft_weights(values, np.ones(np.shape(values), bool))
+    shares = []
+    for name, term in terms.items():
+        if np.shape(term) != factors.shape:
+            raise InputError(f"expected terms {factors.shape} of {name!r}, one for each margin, got {np.shape(term)}")
+        sizes = factors * np.asarray(term, np.float64)
+        shares += [sizes / sizes.sum()] if sizes.sum() > 0 else []
+    return np.mean(shares, axis=0) if shares else factors
 
 
 def network_sides(params: Any, gradient: Any, values: np.ndarray, weights: np.ndarray,

@@ -1,10 +1,11 @@
 """Rivals of the margin: scores that say of each training example how difficult or how important it is.
 
 EL2N and GraNd look at one network: at the error of its probabilities, and at the gradient of the example's loss.
-Forgetting events and AUM look at the course of training: how often an example was unlearned, and its mean margin. The
-record `Dynamics` gathers what they need from the logit margins that the training steps see; any framework may compute
-these, since arrays that NumPy understands go in. A *presentation* is one training step that reads the example; the end
-of an epoch is none.
+Forgetting events, AUM and DUAL look at the course of training: how often an example was unlearned, its mean margin, how
+sure and how steady the network was. Greedy k-center looks at where examples lie and at no label. The record `Dynamics`
+gathers what forgetting events and AUM need from the logit margins that the training steps see; any framework may
+compute these, since arrays that NumPy understands go in. A *presentation* is one training step that reads the example;
+the end of an epoch is none.
 
 All arrays (N,) are in the order of ascending data set ids. Which end of a score a selection keeps is said in
 `margin_jax.theory.selection`.
@@ -15,10 +16,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from margin_jax.errors import InputError
 from margin_jax.parallel import map_pieces
-from margin_jax.theory.checks import checked_labels, checked_logits, checked_weights, is_array, precise
+from margin_jax.theory.checks import (
+    checked_count,
+    checked_labels,
+    checked_logits,
+    checked_mask,
+    checked_weights,
+    is_array,
+    precise,
+)
 
 
 def _gaps(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -224,3 +234,95 @@ def aum(dynamics: Dynamics) -> jax.Array:
     """
     count = dynamics.presentations
     return jnp.where(count > 0, dynamics.margin_sum / jnp.maximum(count, 1), jnp.nan)
+
+
+def dual(probabilities: jax.Array, window: int = 10) -> jax.Array:
+    """DUAL, difficulty times uncertainty over the trajectory (Cho, Shin, Kang and Yun 2025, equations 3 and 4).
+
+    With p_t the probability of the label after epoch t: in a window of J epochs (1 - mean p) times the standard
+    deviation of p, which divides by J - 1; of this the mean over all windows.
+
+    Args:
+      probabilities: (E, N) floating, in order of epochs, those of the label.
+      window: J, in 2..E.
+
+    Returns:
+      (N,) float32 or float64, >= 0.
+
+    Raises:
+      InputError: another shape or type, or a window that is no number of epochs in 2..E.
+    """
+    probabilities = probabilities if is_array(probabilities) else np.asarray(probabilities)
+    if probabilities.ndim != 2 or not jnp.issubdtype(probabilities.dtype, jnp.floating):
+        raise InputError(f"expected probabilities (E, N) of the labels after each epoch, got {probabilities.dtype} "
+                         f"{probabilities.shape}; of losses give exp(-losses)")
+    epochs = probabilities.shape[0]
+    if not 2 <= window <= epochs:
+        raise InputError(f"expected a window of 2..E epochs, here E = {epochs}, got {window}; record more epochs or "
+                         "take a shorter window")
+    probabilities = precise(probabilities)
+
+    def of_window(first: jax.Array) -> jax.Array:
+        part = jax.lax.dynamic_slice_in_dim(probabilities, first, window)
+        return (1 - jnp.mean(part, axis=0)) * jnp.std(part, axis=0, ddof=1)
+
+    return jnp.mean(jax.lax.map(of_window, jnp.arange(epochs - window + 1)), axis=0)
+
+
+def farthest_first(features: jax.Array, count: int, labels: jax.Array | None = None,
+                   within: jax.Array | None = None) -> jax.Array:
+    """The order in which greedy k-center takes examples (Gonzalez 1985; Sener and Savarese 2018).
+
+    The first is the one nearest to the mean, each other one that which is farthest from all before it; ties go to the
+    smaller id. Its first k are the greedy k-center for every k <= count. With labels it goes class by class: a class
+    that has been taken from less comes first, and distances are those within the class. In memory that is a few times
+    N, beside the features; in time count N D.
+
+    Args:
+      features: (N, D) float, such as the input of the last dense layer.
+      count: how many are taken, in 1..N, or all of `within` if it has fewer.
+      labels: (N,) integer classes; absent: all as one.
+      within: (N,) boolean, the rows to choose from; all if absent.
+
+    Returns:
+      (N,) int32, the place of each example, from 0; N for those that are not taken. Not for use under `jit`.
+
+    Raises:
+      InputError: arrays of another shape or type, features that are not finite, or a count out of range.
+    """
+    features = np.asarray(features)
+    if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating) or not np.isfinite(features).all():
+        raise InputError(f"expected finite features (N, D) float, got {features.dtype} {features.shape}; of a network "
+                         "that diverged there are none")
+    size = features.shape[0]
+    within = np.ones(size, bool) if within is None else np.asarray(checked_mask(within, size, "within"))
+    labels = np.zeros(size, np.int32) if labels is None else np.asarray(checked_labels(labels, size))
+    start = np.zeros(size, np.float32)
+    for label in np.unique(labels[within]):
+        rows = np.flatnonzero(within & (labels == label))
+        start[rows] = -np.square(features[rows] - features[rows].mean(axis=0, dtype=np.float64)).sum(axis=1)
+    # Distances are differences of squares, which lose fewest digits about the mean.
+    centred = (features - features[within].mean(axis=0, dtype=np.float64)).astype(np.float32)
+    steps = min(checked_count(count, size, "count"), int(within.sum()))
+    return _traversal(jnp.asarray(centred), jnp.int32(steps), jnp.asarray(labels), jnp.asarray(within),
+                      jnp.asarray(start))
+
+
+@jax.jit
+def _traversal(features: jax.Array, steps: jax.Array, labels: jax.Array, within: jax.Array,
+               start: jax.Array) -> jax.Array:
+    """As `farthest_first`; `start` (N,) stands for the distances of a class of which nothing is taken."""
+    size, squares = features.shape[0], jnp.sum(jnp.square(features), axis=1)
+
+    def step(place: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        places, nearest, taken = carry
+        free = within & (places == size)
+        least = jnp.min(jnp.where(free, taken, size))
+        new = jnp.argmax(jnp.where(free & (taken == least), nearest, -jnp.inf))
+        distance = squares - 2 * jnp.matmul(features, features[new], precision="highest") + squares[new]
+        ours = labels == labels[new]
+        nearest = jnp.where(ours, jnp.where(taken == 0, distance, jnp.minimum(nearest, distance)), nearest)
+        return places.at[new].set(place), nearest, taken + ours.astype(jnp.int32)
+
+    begun = jnp.full(size, size, jnp.int32), start, jnp.zeros(size, jnp.int32)
+    return jax.lax.fori_loop(0, steps, step, begun)[0]

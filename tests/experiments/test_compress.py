@@ -178,7 +178,8 @@ def test_a_network_killed_before_its_removal_goes_on_on_several_devices(data, tm
     same_tables(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.mark.parametrize("rule", ["el2n", "grand", "forgetting", "aum", "ids"])
+@pytest.mark.parametrize("rule", ["el2n", "grand", "forgetting", "aum", "kkt", "kcenter", "window", "stratified",
+                                  "ids"])
 def test_every_rule_of_scores_keeps_its_count_from_a_shared_base(data, done, tmp_path, rule):
     ids = (1, 4, 88, 7, 10, 13) if rule == "ids" else ()
     config = compression(data, compress__rule=rule, compress__ids=ids, compress__base=str(done / "base"),

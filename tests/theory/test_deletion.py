@@ -224,3 +224,37 @@ def test_networks_that_are_not_homogeneous_are_refused(change):
     assert not deletion.homogeneous(params, stats) and deletion.homogeneous(small_run()[1], {})
     with pytest.raises(InputError, match="model.batch_norm=False"):
         deletion_rows(Deletions((1,), 0), network, params, stats, examples, values, 3)
+
+
+def test_kkt_weights_are_shares_of_the_terms_of_every_layer():
+    params, x, y = example(3)
+    _, eta, terms = sides(params, x, y, np.ones(N, bool))
+    expected = np.zeros(N)
+    for term in terms.values():
+        sizes = [np.exp(-float(value)) * float(size) for value, size in zip(eta, term, strict=True)]
+        expected += np.array([size / sum(sizes) for size in sizes]) / len(terms)
+    found = deletion.kkt_weights(eta, terms)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(found.sum(), 1, rtol=1e-12)
+    far = deletion.kkt_weights(eta.astype(np.float64) + 1000, terms)  # whose factors underflow
+    np.testing.assert_allclose(far, found, rtol=1e-9)
+    silent = dict.fromkeys(terms, np.zeros(N))
+    np.testing.assert_array_equal(deletion.kkt_weights(eta, silent), deletion.soft_weights(eta, np.ones(N, bool)))
+    with pytest.raises(InputError, match="expected terms"):
+        deletion.kkt_weights(eta, {"a": np.ones(N + 1)})
+
+
+def test_terms_of_a_network_with_biases_are_those_of_its_weight_layers():
+    params, x, y = example(3)
+    held = {"c": {"kernel": params["c"], "bias": np.ones(3)}}
+
+    def with_bias(p, x):
+        return forward({"a": params["a"], "b": params["b"], "c": p["c"]["kernel"]}, x) + p["c"]["bias"][None]
+
+    terms = deletion.term_norms(with_bias, held, x, y)
+    assert list(terms) == ["c/kernel"] and terms["c/kernel"].shape == (N,)
+    kernel, rho = params["c"], np.linalg.norm(params["c"])
+    for n in range(3):
+        eta, slope = jax.value_and_grad(lambda w, n=n: margins(with_bias(
+            {"c": {"kernel": w, "bias": np.ones(3)}}, x[n:n + 1]), y[n:n + 1])[0])(kernel)
+        np.testing.assert_allclose(terms["c/kernel"][n], np.linalg.norm(rho * slope - kernel / rho * eta), rtol=1e-5)
