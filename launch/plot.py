@@ -18,7 +18,7 @@ from plots.stability import draw as draw_stability
 from plots.sweeps import draw as draw_sweeps
 
 # By the job that config.json names; a training run names none.
-DRAW = {"train": draw_runs.draw, "compress": draw_compress.draw, "sweep": draw_sweeps.draw,
+DRAW = {"train": draw_runs.draw, "recorder": draw_runs.draw, "compress": draw_compress.draw, "sweep": draw_sweeps.draw,
         "stability": draw_stability.draw}
 
 _WORKDIR = cli.define_folder("workdir", None, "The folder of a run, finished or not.", required=True)

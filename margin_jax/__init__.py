@@ -59,6 +59,7 @@ _NAMES = {
     # jobs and the folders that they leave
     "experiments.job": ("make_examples",),
     "experiments.train": ("train",),
+    "experiments.recorder": ("Recorder",),
     "experiments.compress": ("compress",),
     "experiments.sweep": ("sweep",),
     "experiments.stability": ("stability",),

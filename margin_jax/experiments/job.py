@@ -162,12 +162,17 @@ def _git_revision() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def packages() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on, by name."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
+
+
 def describe(config: Any, dataset: Dataset, job: Job) -> dict[str, Any]:
     """What config.json holds: the resolved config, versions, device, revision, and what identifies the data."""
     return {
         "job": "train",
         "config": config.to_dict(),
-        "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in PACKAGES}},
+        "versions": packages(),
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind} x {size_of(job.mesh)}",
         "git_revision": _git_revision(),
         "data": {"name": dataset.name, "class_names": list(dataset.class_names), "train": dataset.train.labels.size,

@@ -373,8 +373,9 @@ def check_origin(path: str | pathlib.Path, description: dict[str, Any]) -> None:
     stored = read.read_json(path, "config.json")
     job = stored.get("job", "train")
     if job != description["job"]:
-        raise InputError(f"{path} was started by launch/{job}.py, which continues it; choose another --workdir for "
-                         f"launch/{description['job']}.py")
+        by, other = ("margin_jax.Recorder" if name == "recorder" else f"launch/{name}.py"
+                     for name in (job, description["job"]))
+        raise InputError(f"{path} was started by {by}, which continues it; choose another --workdir for {other}")
     for key in ("versions", "device"):
         if stored[key] != description[key]:
             logging.warning("%s was started with %s %s, goes on with %s", path, key, stored[key], description[key])

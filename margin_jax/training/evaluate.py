@@ -45,12 +45,17 @@ class Outputs(NamedTuple):
 Evaluate = Callable[[Params, BatchStats, Examples], Evaluation]
 
 
+def evaluated(logits: jax.Array, labels: jax.Array) -> Evaluation:
+    """Margins and losses (N,) of logits (N, C) with integer labels (N,); shapes and types are checked."""
+    logits, labels = checked_logits(logits), checked_labels(labels)
+    return Evaluation(margins(logits, labels), optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+
 def _of_rows(network: Network, params: Params, batch_stats: BatchStats,
              examples: Examples) -> Callable[[jax.Array, jax.Array], Outputs]:
     def of_rows(images: jax.Array, labels: jax.Array) -> Outputs:
         logits = checked_logits(network.logits(params, batch_stats, standardised(images, examples)), images.shape[0])
-        labels = checked_labels(labels)
-        return Outputs(margins(logits, labels), optax.softmax_cross_entropy_with_integer_labels(logits, labels), logits)
+        return Outputs(*evaluated(logits, labels), logits)
 
     return of_rows
 

@@ -99,6 +99,8 @@ def draw(workdir: str | pathlib.Path, names: Sequence[str] | None = None, data_d
 
 def _unasked(run: Recorded) -> list[str]:
     recorded = [name for name in FIGURES if name not in TABLES or (run.workdir / TABLES[name]).is_file()]
+    if run.config["data"]["name"] == "recorded":  # of margin_jax.Recorder, which knows no pictures
+        recorded.remove("gallery")
     return recorded + list(run.config.get("figures", ()))
 
 
