@@ -77,7 +77,7 @@ def _data() -> dict[str, Any]:
 def _model() -> dict[str, Any]:
     """The network; configs/networks.py has two by name."""
     return {
-        "name": "convnet",  # or "densenet"
+        "name": "convnet",  # "densenet", or "package.module:function", which gives a Flax module for a class count
         "widths": (16, 32, 64, 128),
         "kernel": 3,  # convnet: pixels along one side of every convolution's kernel
         "strides": (),  # convnet: of each convolution; () is 2 for all

@@ -1,6 +1,7 @@
 """What the values of a config may be: choices and ranges as data, which `validate` walks before any compute."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from margin_jax.theory.selection import is_schedule, kept_counts
 from margin_jax.training.state import OPTIMIZERS
 
 MODEL_NAMES = ("convnet", "densenet")
+_OWN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")  # model.name of a network of the user's own
 
 
 def _finite(value: Any) -> bool:
@@ -55,7 +57,7 @@ MODES = ("immediate", "continuous", "grid")
 CONTROLS = ("frozen", "scratch", "full", "full_updates")  # beside the rules
 LABEL_DRAWS = ("shared", "by_seed")
 CHOICES = {
-    "data.name": DATA_NAMES, "model.name": MODEL_NAMES, "model.init": INITS, "model.conv": CONVOLUTIONS,
+    "data.name": DATA_NAMES, "model.init": INITS, "model.conv": CONVOLUTIONS,
     "model.padding": PADDINGS, "data.scaling": SCALINGS,
     "optimizer.name": OPTIMIZERS, "stop.rule": ("epochs", "separation", "convergence"),
     "compress.difficulty": tuple(selection.HARDEST_IS_LARGEST), "compress.mode": MODES,
@@ -220,6 +222,19 @@ def _rules(flat: dict[str, Any]) -> list[selection.NamedRule]:
     return rules
 
 
+def _check_model_name(flat: dict[str, Any]) -> None:
+    name, default = flat["model.name"], flatten(default_config())
+    own = bool(_OWN.fullmatch(name))
+    _need(flat, "model.name", own or name in MODEL_NAMES, f"one of {', '.join(MODEL_NAMES)}, or "
+          "package.module:function for a network of your own")
+    for key in (key for key in flat if own and key.startswith("model.")):
+        given = tuple(flat[key]) if isinstance(flat[key], list) else flat[key]
+        _need(flat, key, key in ("model.name", "model.batch_norm") or given == default[key],
+              f"{default[key]!r} with model.name={name}, whose function does not see it")
+    _need(flat, "compress.init_stds", not own or not flat["compress.init_stds"],
+          f"() with model.name={name}, which makes its initial weights itself")
+
+
 def _check_scores(flat: dict[str, Any], rules: list[selection.NamedRule]) -> None:
     """Checks the section `score` against the rules of a compression."""
     networks, first = flat["score.networks"], flat["score.seed"]
@@ -272,7 +287,8 @@ def validate(config: Any) -> None:
           f"numbers of the convolutions 0..{layers - 1} of model.widths")
     _need(flat, "model.kernel", flat["model.padding"] == "valid" or flat["model.kernel"] % 2 == 1,
           "odd with model.padding=same")
-    normalised = flat["model.batch_norm"] or flat["model.name"] == "convnet"
+    _check_model_name(flat)
+    normalised = flat["model.batch_norm"] or flat["model.name"] != "densenet"
     _need(flat, "model.batch_norm", normalised, "True with model.name=densenet, which always has BatchNorm")
     _need(flat, "compress.balanced", not flat["compress.balanced"] or flat["compress.rule"] not in ("ids", "balanced"),
           "False for the rules 'ids', which names every example, and 'balanced', which is so already")
@@ -339,7 +355,11 @@ def validate_sweep(config: Any) -> None:
     _need_no_scoring(flat)
     _need(flat, "record.collapse_every", flat["record.collapse_every"] == 0,
           "0 in a sweep, whose networks do not record it; launch/train.py does")
-    without = False in flat["sweep.batch_norms"]
+    own, without = ":" in flat["model.name"], False in flat["sweep.batch_norms"]
+    _need(flat, "sweep.init_stds", not own or not flat["sweep.init_stds"],
+          f"() with model.name={flat['model.name']}, which makes its initial weights itself")
+    _need(flat, "sweep.batch_norms", not own or not flat["sweep.batch_norms"],
+          f"() with model.name={flat['model.name']}, whose layers are its own")
     _need(flat, "sweep.batch_norms", not without or flat["model.name"] == "convnet",
           "() or (True,) with model.name=densenet, which always has BatchNorm")
     _need(flat, "rho.mode", not without or flat["rho.mode"] != "batch_norm",

@@ -25,9 +25,10 @@ from margin_jax.data.transforms import pixel_scaling
 from margin_jax.errors import InputError
 from margin_jax.experiments import schedule
 from margin_jax.experiments.schedule import Progress
-from margin_jax.models.network import Network, make_network, with_batch_norm
+from margin_jax.models.network import Network, check_network, make_network, shares_rows, with_batch_norm
 from margin_jax.parallel import ROWS, replicate, row_mesh, size_of
 from margin_jax.run_folder import write
+from margin_jax.theory.norms import rho_factors
 from margin_jax.theory.scores import Dynamics, fresh_dynamics
 from margin_jax.training.ensemble import make_ensemble
 from margin_jax.training.epoch import RunEpoch, compile_epoch
@@ -135,12 +136,20 @@ def make_job(config: Any, dataset: Dataset, batch_norm: str = "tracked") -> Job:
     """
     backend, section = jax.default_backend(), config.optimizer
     count = config.devices or training_devices(config.batch_size, backend, len(jax.local_devices()))
+    if not shares_rows(config.model.name):
+        if config.devices > 1:
+            raise InputError(f"config: devices should be 0 or 1 with model.name={config.model.name!r}, got "
+                             f"{config.devices}; to share out rows its function has to take rows_axis, over which "
+                             "BatchNorm averages")
+        count = 1
     if count > len(jax.local_devices()):
         raise InputError(f"config: devices should be at most the {len(jax.local_devices())} of this process, "
                          f"got {count}; 0 lets margin_jax choose")
     mesh = row_mesh(count)
     network = with_batch_norm(make_network(config.model, len(dataset.class_names), backend,
                                            rows_axis=ROWS if mesh else None), batch_norm)
+    if ":" in config.model.name:
+        check_own_network(config, dataset)
     optimizer = kept_optimizer(section.name, section.learning_rate, section.momentum, section.weight_decay)
     train = make_examples(dataset.train, scaling=config.data.scaling, white=dataset.white)
     test = make_examples(dataset.test, train)
@@ -150,6 +159,25 @@ def make_job(config: Any, dataset: Dataset, batch_norm: str = "tracked") -> Job:
     return Job(network, optimizer, _kept_epoch(network, optimizer, config.shuffle, mesh),
                _kept_evaluate(network, piece, mesh), mesh, config.micro_batch or training_piece(backend), piece, train,
                test, state)
+
+
+def check_own_network(config: Any, dataset: Dataset) -> None:
+    """Sees before any compute that a network of the user's own fits data, rho and what is to be recorded of it.
+
+    Raises:
+      InputError: as of `models.network.check_network`, no layer of the kind that the mode of rho needs, or a network
+        that does not say what neural collapse or the rule "kcenter" look at.
+    """
+    shape = dataset.train.images.shape[1:]
+    network = make_network(config.model, len(dataset.class_names), jax.default_backend())
+    check_network(network, shape, len(dataset.class_names))
+    images = jax.ShapeDtypeStruct((1, *shape), jax.numpy.float32)
+    params, batch_stats = jax.eval_shape(network.init, jax.random.key(0), images)
+    jax.eval_shape(lambda params, batch_stats: rho_factors(params, config.rho.mode, config.rho.norm, config.rho.p,
+                                                           batch_stats), params, batch_stats)
+    rules = (config.compress.rule, *config.compress.controls)
+    if config.record.collapse_every or any(named.startswith("kcenter") for named in rules):
+        jax.eval_shape(network.features, params, batch_stats, images)
 
 
 def _git_revision() -> str:

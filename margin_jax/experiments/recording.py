@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from margin_jax.experiments.schedule import Progress, moment_missed
-from margin_jax.models.network import Params
+from margin_jax.models.network import BatchStats, Params
 from margin_jax.run_folder import read
 from margin_jax.run_folder.tables import rule_name
 from margin_jax.theory import distribution, norms
@@ -22,9 +22,12 @@ from margin_jax.theory.distribution import auc_mean, normalised_margins
 from margin_jax.training.evaluate import Evaluation
 
 
-def host_rho(params: Params, section: Any) -> float:
-    """`norms.rho` in float64 from the config's section `rho`: that of a deep network is infinite in float32."""
-    factors = norms.rho_factors(params, section.mode, section.norm, section.p)
+def host_rho(params: Params, section: Any, batch_stats: BatchStats = None) -> float:
+    """`norms.rho` in float64 from the config's section `rho`: that of a deep network is infinite in float32.
+
+    Running statistics tell what is BatchNorm where the names of layers do not.
+    """
+    factors = norms.rho_factors(params, section.mode, section.norm, section.p, batch_stats)
     return float(np.prod(np.asarray(factors, np.float64)))
 
 

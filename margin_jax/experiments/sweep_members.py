@@ -172,7 +172,7 @@ class MemberRecords:
         """Appends a record, and notes the measures where it is a moment at which networks are compared."""
         if self.over:  # the checkpoint that the group goes on from is older than the end of this network
             return
-        rho = recording.host_rho(record.params, self._config.rho)
+        rho = recording.host_rho(record.params, self._config.rho, record.batch_stats)
         row = recording.metrics_row(record.epoch, record.train, record.test, record.progress.mask, rho,
                                     time.monotonic() - self._started)
         kept = schedule.margins_due(self._config, record.epoch, record.progress)

@@ -205,7 +205,7 @@ class TrainRun:
 
     def write_row(self, train: Evaluation, test: Evaluation, seconds: float) -> dict[str, float]:
         """Appends what was measured to the records; the row of metrics.csv."""
-        rho = recording.host_rho(self.snapshot.state.params, self.config.rho)
+        rho = recording.host_rho(self.snapshot.state.params, self.config.rho, self.snapshot.state.batch_stats)
         row = recording.metrics_row(self.epoch, train, test, self.snapshot.progress.mask, rho, seconds)
         kept = schedule.margins_due(self.config, self.epoch, self.snapshot.progress)
         self.folder.record(row, train.margins if kept else None)

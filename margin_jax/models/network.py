@@ -1,6 +1,7 @@
 """A network as pure functions, which is all that training and measuring need to know of it; from config to network."""
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -93,7 +94,7 @@ def from_flax(module: nn.Module, batched: bool = True) -> Network:
                             jnp.ones(x.shape[0], jnp.float32), mutable=["intermediates"])
         features = sown.get("intermediates", {}).get(FEATURES)
         if features is None:
-            raise ValueError(f"expected a module that sows the input of its last dense layer as {FEATURES!r} in "
+            raise InputError(f"expected a module that sows the input of its last dense layer as {FEATURES!r} in "
                              f"'intermediates', got {type(module).__name__}, which does not; add "
                              f"self.sow('intermediates', {FEATURES!r}, x) before that layer")
         return features[0]
@@ -138,6 +139,8 @@ def make_network(model: Any, num_classes: int, backend: str, mapped: bool = Fals
     Returns:
       Its pure functions.
     """
+    if ":" in model.name:
+        return own_network(model.name, num_classes, rows_axis)
     shared = (model.biases, model.init, model.init_std, choose_convolution(model.conv, backend, mapped), rows_axis)
     if model.name == "densenet":
         return _of_package(DenseNetBC(num_classes, tuple(model.blocks), model.growth, model.reduction, model.stem,
@@ -145,6 +148,78 @@ def make_network(model: Any, num_classes: int, backend: str, mapped: bool = Fals
     convnet = ConvNet(num_classes, tuple(model.widths), model.batch_norm, *shared, model.kernel, geometry_of(model),
                       tuple(model.dense))
     return _of_package(convnet, model.batch_norm)
+
+
+def _own_function(name: str) -> Callable[..., nn.Module]:
+    """The function that `model.name` "package.module:function" names; raises InputError."""
+    module, _, function = name.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), function, None)
+    except ModuleNotFoundError as error:
+        raise InputError(f"config: model.name={name!r} should name a module that Python finds, got none called "
+                         f"{error.name!r}; give its folder in PYTHONPATH") from error
+    if not callable(made):
+        raise InputError(f"config: model.name={name!r} should name a function of the module {module}, which has none "
+                         f"called {function!r}")
+    return made
+
+
+def shares_rows(name: str) -> bool:
+    """Whether a network can be trained with the rows of a step shared out among devices.
+
+    Those of margin_jax can. One of the user's own can where its function takes `rows_axis`, the name of the axis of
+    devices over which BatchNorm has to average; None means one device.
+    """
+    return ":" not in name or "rows_axis" in inspect.signature(_own_function(name)).parameters
+
+
+@functools.lru_cache(maxsize=32)  # as of `with_batch_norm`
+def own_network(name: str, num_classes: int, rows_axis: str | None = None) -> Network:
+    """The network of a function outside this package.
+
+    Args:
+      name: "package.module:function"; function(num_classes) gives a Flax module as `from_flax` takes it.
+      num_classes: C >= 2.
+      rows_axis: given to the function by this name where it is not None.
+
+    Raises:
+      InputError: no such function, or one that gives anything else than a Flax module.
+    """
+    module = _own_function(name)(num_classes, **({} if rows_axis is None else {"rows_axis": rows_axis}))
+    if not isinstance(module, nn.Module):
+        raise InputError(f"config: model.name={name!r} should name a function that returns a flax.linen Module for a "
+                         f"number of classes, got {type(module).__name__}")
+    return from_flax(module)
+
+
+def check_network(network: Network, image_shape: tuple[int, ...], num_classes: int) -> None:
+    """Sees that a network takes the images and gives logits, without computing anything.
+
+    Args:
+      network: its pure functions.
+      image_shape: (H, W, C).
+      num_classes: how many logits there must be.
+
+    Raises:
+      InputError: images that it does not take, anything else than floating logits (B, C), or random numbers in a step.
+    """
+    images, rows = (jax.ShapeDtypeStruct((count, *image_shape), jnp.float32) for count in (1, 3))
+    try:
+        params, batch_stats = jax.eval_shape(network.init, jax.random.key(0), images)
+        weights = jax.ShapeDtypeStruct((3,), jnp.float32)
+        trained = jax.eval_shape(network.forward, params, batch_stats, rows, weights)[0]
+        given = jax.eval_shape(network.logits, params, batch_stats, rows)
+    except InputError:
+        raise
+    except (TypeError, ValueError, AttributeError, flax_errors.FlaxError) as error:
+        raise InputError(f"expected a network for images {image_shape}, got one that does not take them: {error}"
+                         ) from error
+    for logits in (trained, given):
+        shape = getattr(logits, "shape", None)
+        if shape != (3, num_classes) or not jnp.issubdtype(logits.dtype, jnp.floating):
+            found = type(logits).__name__ if shape is None else f"{logits.dtype} {shape}"
+            raise InputError(f"expected a network that gives logits (B, {num_classes}), one for each class, of B = 3 "
+                             f"images, got {found}; it has to return what comes before softmax, and nothing else")
 
 
 _of_package = functools.lru_cache(maxsize=32)(from_flax)  # as of `with_batch_norm`; users' modules need not hash

@@ -37,6 +37,8 @@ def draw_figure(metrics: Mapping[str, np.ndarray], separation: int | None = None
         for name, colour, label in (("train", style.BLUE, f"train{after}"), ("test", style.VERMILLION, "test")):
             values = metrics[f"{name}_{quantity}"]
             good = np.isfinite(values) & ((quantity == "error") | (values > 0))
+            if not np.isfinite(metrics[f"{name}_error"]).any():  # recorded without a test set
+                continue
             axes.plot(epochs, np.where(good, values, np.nan), color=colour, label=label,
                       marker="o" if epochs.size <= _FEW else "", markersize=2.5)
         _mark(axes, separation, removals)
